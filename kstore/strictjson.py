@@ -1,0 +1,166 @@
+"""JSON from outside, read so that two readers can never see two different things.
+
+The standard reader keeps the last of two equal keys, and other ecosystems match keys without
+regard to case, so a document could mean one thing to whoever signed it and another to us.  Here
+equal and near-equal keys, non-finite numbers, deep nesting, over-long integers and halves of
+surrogate pairs are errors.
+
+Source: RFC 8259 section 4 ("names within an object SHOULD be unique"); CVE-2021-41190 for why.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from kstore.errors import InvalidManifestError
+
+__all__ = ["MAX_DEPTH", "as_object", "check_spelling", "loads"]
+
+#: Nesting allowed in any document; real manifests and configs stay below ten.
+MAX_DEPTH = 64
+
+# A string is one token, so that brackets inside it do not count; possessive, hence linear.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+_MAX_INT_DIGITS = 20  # beyond 64 bits no size or count is honest
+_SHOWN = 100
+
+# Maps whose keys are data, which every reader keeps apart: "Maintainer" next to "maintainer" is two
+# labels, not one field spelled twice.
+_FREE_MAPS = frozenset({"annotations", "labels", "volumes", "exposedports", "auths", "credhelpers"})
+
+
+def loads(data: bytes, what: str, *, cap: int) -> Any:
+    """Parse ``data`` (UTF-8 JSON, at most ``cap`` bytes); ``what`` names it in errors.
+
+    Raises InvalidManifestError when it is too large, not JSON, too deep, or ambiguous.
+    """
+    if len(data) > cap:
+        raise InvalidManifestError(f"{what} is {len(data)} bytes, more than the limit of {cap}")
+    try:
+        text = data.decode("utf-8")
+        _check_depth(text, what)
+        objects = _Objects(what)
+        value = json.loads(
+            text,
+            object_pairs_hook=objects.build,
+            parse_constant=lambda name: _refuse_number(name, what),
+            parse_float=lambda digits: _finite_float(digits, what),
+            parse_int=lambda digits: _bounded_int(digits, what),
+        )
+    except UnicodeDecodeError as exc:
+        raise InvalidManifestError(f"{what} is not UTF-8 text (byte {exc.start})") from exc
+    except (ValueError, RecursionError) as exc:
+        raise InvalidManifestError(f"{what} is not valid JSON: {exc}") from exc
+    objects.check()
+    if _SURROGATE.search(text):
+        _check_surrogates(value, what)
+    return value
+
+
+def as_object(value: Any, what: str) -> dict[str, Any]:
+    """``value`` if it is a JSON object, else InvalidManifestError naming ``what``."""
+    if not isinstance(value, dict):
+        raise InvalidManifestError(f"{what} is not a JSON object")
+    return value
+
+
+def check_spelling(value: Mapping[str, Any], fields: Mapping[str, str], what: str) -> None:
+    """Refuse a key that a reader without regard to case would take for a known field.
+
+    ``fields`` maps the case-folded names to the right ones; InvalidManifestError names ``what``.
+    """
+    for key in value:
+        right = fields.get(key.casefold(), key)
+        if key != right:
+            raise InvalidManifestError(f"{what} is ambiguous: it spells {right!r} as {key!r}")
+
+
+def _check_depth(text: str, what: str) -> None:
+    """Refuse deep nesting before the parser recurses into it; brackets in strings do not count."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for token in _BRACKETS.finditer(text):
+        char = token.group()[0]
+        if char in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidManifestError(f"{what} is nested deeper than {MAX_DEPTH} levels")
+        elif char in "]}":
+            depth -= 1
+
+
+class _Objects:
+    """Builds JSON objects, innermost first, and refuses those that two readers could read apart.
+
+    Near-equal keys are only remembered at first: whether they are data shows when the enclosing
+    object, and so the key above them, is complete.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._near: dict[int, tuple[str, str]] = {}
+
+    def build(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            key, _ = _first_clash([key for key, _ in pairs], fold=False)
+            raise InvalidManifestError(
+                f"{self._what} is ambiguous: key {key[:_SHOWN]!r} appears twice"
+            )
+        if len({key.casefold() for key in result}) != len(result):
+            self._near[id(result)] = _first_clash(list(result), fold=True)
+        if self._near:
+            for key, child in pairs:
+                if key.casefold() in _FREE_MAPS:
+                    self._near.pop(id(child), None)
+        return result
+
+    def check(self) -> None:
+        for one, other in self._near.values():
+            raise InvalidManifestError(
+                f"{self._what} is ambiguous: keys {one[:_SHOWN]!r} and {other[:_SHOWN]!r}"
+                " differ only in case"
+            )
+
+
+def _first_clash(keys: list[str], *, fold: bool) -> tuple[str, str]:
+    seen: dict[str, str] = {}
+    for key in keys:
+        folded = key.casefold() if fold else key
+        if folded in seen:
+            return seen[folded], key
+        seen[folded] = key
+    raise AssertionError("called only where two keys clash")
+
+
+def _check_surrogates(value: Any, what: str) -> None:
+    """Refuse texts that no file, terminal or database could take."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise InvalidManifestError(f"{what} contains half of a surrogate pair") from exc
+
+
+def _refuse_number(text: str, what: str) -> NoReturn:
+    raise InvalidManifestError(f"{what} contains the number {text[:_SHOWN]}, which is not finite")
+
+
+def _finite_float(digits: str, what: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        _refuse_number(digits, what)
+    return number
+
+
+def _bounded_int(digits: str, what: str) -> int:
+    if len(digits) > _MAX_INT_DIGITS:
+        raise InvalidManifestError(f"{what} contains an integer of {len(digits)} digits")
+    return int(digits)
