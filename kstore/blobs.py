@@ -1,0 +1,210 @@
+"""A directory of blobs, ``ROOT/blobs/<algorithm>/<hex>``, written all or nothing.
+
+Source: OCI image layout specification 1.1, section "Blobs".  A name in this directory is only ever
+made by a rename of a finished, synced file; nothing is written in place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from kstore.digest import ALGORITHMS, Digest
+from kstore.errors import (
+    BlobNotFoundError,
+    InvalidDigestError,
+    StorageError,
+    StorageFullError,
+    StoreDamagedError,
+)
+
+__all__ = ["BlobDirectory", "fsync_directory", "replace_file", "storage_errors"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Mode of a finished blob: nobody has a reason to write to it.
+BLOB_MODE = 0o444
+
+
+@contextlib.contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Translate OSError raised inside into StorageError; ``what`` says what was being done.
+
+    A full disk or quota becomes StorageFullError.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise _translated(exc, what) from exc
+
+
+def _translated(exc: OSError, what: str) -> StorageError:
+    place = f" ({exc.filename})" if exc.filename else ""
+    cause = exc.strerror or type(exc).__name__
+    if exc.errno in _FULL:
+        return StorageFullError(
+            f"cannot {what}{place}: {cause}", hint="free some space, then run: kstore prune"
+        )
+    if exc.errno in _FORBIDDEN:
+        return StorageError(
+            f"cannot {what}{place}: {cause}", hint="choose another directory with --root"
+        )
+    return StorageError(f"cannot {what}{place}: {cause}")
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in ``path`` durable; OSError where that fails."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace ``path`` by ``data`` atomically: readers see the old bytes or the new ones.
+
+    With ``durable`` the new bytes survive a power cut.  Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        write_new_file(temporary, data, mode=mode, durable=durable)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        fsync_directory(path.parent)
+
+
+def write_new_file(path: Path, data: bytes, *, mode: int, durable: bool = True) -> None:
+    """Create ``path``, which must not exist, holding ``data``.  Raises OSError."""
+    with os.fdopen(os.open(path, _CREATE, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        if durable:
+            os.fsync(file.fileno())
+
+
+class BlobDirectory:
+    """The blobs under ``root``; ``temporary`` is where unfinished files may stand.
+
+    ``temporary`` must be on the same file system and defaults to ``root/blobs`` itself.
+    """
+
+    def __init__(self, root: Path, temporary: Path | None = None) -> None:
+        self.root = root
+        self.temporary = temporary or root / "blobs"
+
+    def directory(self, algorithm: str = "sha256") -> Path:
+        """Where blobs named by ``algorithm`` stand."""
+        return self.root / "blobs" / algorithm
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob stands, or would stand."""
+        return self.root / "blobs" / digest.algorithm / digest.hex
+
+    def stat(self, digest: Digest) -> os.stat_result | None:
+        """Facts of the blob's file, None if there is no such file.
+
+        Raises StoreDamagedError if something else than a plain file stands there.
+        """
+        with storage_errors(f"look at blob {digest}"):
+            try:
+                facts = self.path(digest).lstat()
+            except FileNotFoundError:
+                return None
+        if not stat.S_ISREG(facts.st_mode):
+            raise StoreDamagedError(f"{self.path(digest)} is not a plain file")
+        return facts
+
+    def has(self, digest: Digest) -> int | None:
+        """The size of the blob in bytes, None if it is not there."""
+        facts = self.stat(digest)
+        return None if facts is None else facts.st_size
+
+    def open(self, digest: Digest) -> io.FileIO:
+        """The blob's file for reading; links are not followed.
+
+        Raises BlobNotFoundError, or StoreDamagedError for anything but a plain file.
+        """
+        try:
+            descriptor = os.open(self.path(digest), _READ)
+        except FileNotFoundError as exc:
+            raise BlobNotFoundError(f"no blob {digest} in {self.root}") from exc
+        except OSError as exc:
+            if exc.errno == errno.ELOOP:
+                raise StoreDamagedError(f"{self.path(digest)} is not a plain file") from exc
+            raise _translated(exc, f"open blob {digest}") from exc
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StoreDamagedError(f"{self.path(digest)} is not a plain file")
+        return io.FileIO(descriptor, "rb")
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Store ``data``, of which the caller knows that it hashes to ``digest``.
+
+        All or nothing, durable on return; a damaged file of that name is replaced.
+        """
+        with storage_errors(f"store blob {digest}"):
+            self.temporary.mkdir(parents=True, exist_ok=True)
+            temporary = self.temporary / f".{secrets.token_hex(8)}"
+            self.write_temporary(data, temporary)
+            try:
+                self.adopt(temporary, digest)
+            finally:
+                temporary.unlink(missing_ok=True)
+            self.sync(digest.algorithm)
+
+    def write_temporary(self, data: bytes, temporary: Path) -> None:
+        """Make a finished, synced file that is no blob yet; nothing on OSError."""
+        try:
+            write_new_file(temporary, data, mode=BLOB_MODE)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def adopt(self, finished: Path, digest: Digest) -> None:
+        """Rename a finished, synced file to its name as a blob.  Raises OSError."""
+        target = self.path(digest)
+        if not target.parent.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fsync_directory(target.parent.parent)
+        finished.replace(target)
+
+    def sync(self, algorithm: str = "sha256") -> None:
+        """Make all renames so far durable.  Raises OSError."""
+        fsync_directory(self.directory(algorithm))
+
+    def delete(self, digest: Digest) -> int:
+        """Remove the blob; return the bytes freed (0 if it was not there)."""
+        facts = self.stat(digest)
+        if facts is None:
+            return 0
+        with storage_errors(f"remove blob {digest}"):
+            self.path(digest).unlink(missing_ok=True)
+        return facts.st_size
+
+    def digests(self) -> Iterator[Digest]:
+        """Every blob that has a file, in no order; other names are left out."""
+        for algorithm in ALGORITHMS:
+            for name in self._names(algorithm):
+                with contextlib.suppress(InvalidDigestError):  # not a blob's name: not ours
+                    yield Digest(algorithm, name)
+
+    def _names(self, algorithm: str) -> list[str]:
+        with storage_errors(f"list {self.directory(algorithm)}"):
+            try:
+                return os.listdir(self.directory(algorithm))  # noqa: PTH208 - names, not paths
+            except FileNotFoundError:
+                return []

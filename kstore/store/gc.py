@@ -1,0 +1,170 @@
+"""Garbage collection, safe beside everything else that runs.
+
+One transaction decides: it drops dead leases, follows everything reachable from names, leases and
+(unless they are to go) nameless images, and deletes every other row.  A pull that saw a row before
+has inserted its hold in the same transaction that saw it, so either this sees the hold or the pull
+sees no row.  Files follow after the commit, each under its object lock; a crash anywhere leaves
+garbage, never a hole.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from kstore.blobs import storage_errors
+from kstore.digest import Digest
+from kstore.errors import StoreDamagedError
+from kstore.store.catalog import Writer
+from kstore.store.database import back_up
+from kstore.store.locks import LockClass
+from kstore.store.partials import PartialCollector, abandoned
+from kstore.store.records import PruneReport
+from kstore.store.session import Session
+from kstore.store.sweep import sweep
+
+__all__ = ["prune"]
+
+#: Everything that something needs.  The index a name was chosen from stays, but not its members.
+_REACHABLE = """
+CREATE TEMP TABLE reachable AS
+WITH RECURSIVE reach(digest, below) AS (
+  SELECT target, 1 FROM name
+  UNION SELECT manifest, 1 FROM name WHERE manifest IS NOT NULL
+  UNION SELECT via, 0 FROM name WHERE via IS NOT NULL
+  UNION SELECT digest, 1 FROM lease_ref
+  UNION SELECT digest, 1 FROM manifest WHERE :keep_all
+  UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
+    WHERE r.below AND e.role <> 'subject'
+  UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
+SELECT DISTINCT digest FROM reach
+"""
+
+
+@dataclass(slots=True)
+class _Garbage:
+    """Rows that the transaction deleted."""
+
+    images: list[str] = field(default_factory=list)
+    blobs: dict[Digest, int] = field(default_factory=dict)  # digest to size
+    manifests: int = 0
+
+
+def prune(
+    session: Session,
+    *,
+    all_unused_partials: bool,
+    dry_run: bool,
+    dangling_images: bool,
+    lease_grace: float,
+    partial_grace: float,
+) -> PruneReport:
+    """See :meth:`kstore.store.Store.prune`."""
+    session.require_writable()
+    lock = session.locks.try_lock(LockClass.GC)
+    if lock is None:
+        return PruneReport(already_running=True)
+    with lock:
+        _check_trustworthy(session)
+        garbage = session.freeing(
+            lambda: _delete_rows(
+                session, keep=not dry_run, dangling=dangling_images, lease_grace=lease_grace
+            )
+        )
+        partials = PartialCollector(session, 0.0 if all_unused_partials else partial_grace, dry_run)
+        partials.collect()
+        if dry_run:
+            orphans = dict(_orphans(session))
+            gone = {**garbage.blobs, **orphans}
+            return PruneReport(
+                deleted=tuple(garbage.images),
+                blobs_removed=len(gone),
+                partials_removed=partials.removed,
+                bytes_freed=sum(gone.values()) + partials.bytes_freed,
+                skipped_busy=partials.busy,
+            )
+        swept = sweep(session, [digest for digest, _ in _orphans(session)])
+        _empty_abandoned(session)
+        session.db.checkpoint("TRUNCATE")
+        _rotate_backup(session)
+    return PruneReport(
+        deleted=tuple(garbage.images),
+        blobs_removed=swept.removed,
+        partials_removed=partials.removed,
+        bytes_freed=swept.bytes_freed + partials.bytes_freed,
+        skipped_busy=swept.busy + partials.busy,
+    )
+
+
+def _check_trustworthy(session: Session) -> None:
+    """A damaged database must not decide what is deleted."""
+    (answer,) = session.db.row("PRAGMA quick_check(1)")
+    if answer != "ok":
+        raise StoreDamagedError(
+            f"the database {session.root.database} is damaged, so nothing was pruned: {answer}",
+            hint="kstore check",
+        )
+
+
+def _delete_rows(session: Session, *, keep: bool, dangling: bool, lease_grace: float) -> _Garbage:
+    garbage = _Garbage()
+    with session.write(keep=keep) as db:
+        writer = Writer(db)
+        _drop_dead_leases(session, writer, lease_grace)
+        writer.execute(_REACHABLE, {"keep_all": not dangling})
+        _delete_unreachable(writer, garbage)
+        writer.execute("DROP TABLE reachable")  # a rollback drops it, too
+    if keep and garbage.manifests:
+        session.changed = True
+    return garbage
+
+
+def _delete_unreachable(writer: Writer, garbage: _Garbage) -> None:
+    lost = "digest NOT IN (SELECT digest FROM reachable)"
+    # Garbage may refer to garbage: the order of deletion follows the foreign keys.
+    touched = writer.column(f"DELETE FROM manifest WHERE {lost} RETURNING image_id")  # noqa: S608
+    garbage.manifests = len(touched)
+    orphaned = "id NOT IN (SELECT image_id FROM manifest WHERE image_id IS NOT NULL)"
+    garbage.images = writer.column(f"DELETE FROM image WHERE {orphaned} RETURNING id")  # noqa: S608
+    for image_id in set(filter(None, touched)) - set(garbage.images):
+        writer.measure_image(image_id)
+    if touched:
+        writer.bump_generation()
+    rows = writer.rows(f"DELETE FROM blob WHERE {lost} RETURNING digest, size")  # noqa: S608
+    garbage.blobs = {Digest.parse(digest): size for digest, size in rows}
+
+
+def _drop_dead_leases(session: Session, writer: Writer, grace: float) -> None:
+    """Forget leases whose owner is gone; the clock only decides how long that saves bandwidth."""
+    for lease_id, touched in writer.rows("SELECT id, touched_at FROM lease"):
+        age = (writer.now - touched) / 1e6
+        if not session.locks.is_held(LockClass.LEASE, lease_id) and not 0 <= age < grace:
+            writer.drop_lease(lease_id)
+
+
+def _orphans(session: Session) -> Iterator[tuple[Digest, int]]:
+    """Files that no row speaks of."""
+    known = {row[0] for row in session.db.rows("SELECT digest FROM blob")}
+    for digest in session.blobs.digests():
+        size = session.blobs.has(digest)
+        if str(digest) not in known and size is not None:
+            yield digest, size
+
+
+def _empty_abandoned(session: Session) -> None:
+    with storage_errors("empty the trash"):
+        for directory in (session.root.staging, session.root.trash):
+            for path in abandoned(session, directory):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+
+def _rotate_backup(session: Session) -> None:
+    """Keep two consistent copies of the database, the newer one as number 0."""
+    with storage_errors("rotate the database backups"):
+        if session.root.backup(0).exists():
+            session.root.backup(0).replace(session.root.backup(1))
+    back_up(session.db.connection, session.root.backup(0))

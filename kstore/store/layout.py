@@ -1,0 +1,131 @@
+"""index.json: the names, for other tools; derived from the catalog and never read as truth.
+
+Every name is an entry annotated with its canonical text; images without a name are entries without
+that annotation.  A name whose index has members that are not in the store shows the image it leads
+to instead, so that every entry can be read in full.  The generation of the catalog that the file
+shows stands in its first bytes.
+
+Source: OCI image layout specification 1.1, section "index.json file".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+from kstore import mediatypes as mt
+from kstore.blobs import replace_file, storage_errors
+from kstore.store.locks import LockClass
+from kstore.store.session import Session
+
+__all__ = ["GENERATION", "generation_of", "refresh_index", "shown_generation"]
+
+REF_NAME = "org.opencontainers.image.ref.name"
+GENERATION = "org.kstore.generation"
+#: With more names than this, closing a session rewrites the file only if it is older than
+#: LAG_SECONDS.
+MANY_NAMES = 2000
+LAG_SECONDS = 5.0
+
+_HEAD = 512
+_SHOWN = re.compile(rf'"{re.escape(GENERATION)}":"(\d{{1,18}})"'.encode())
+_ENTRIES = """
+SELECT n.name, m.digest, m.media_type, b.size, i.os, i.architecture, i.variant
+FROM name n
+JOIN manifest m ON m.digest = CASE
+    WHEN n.manifest IS NOT NULL AND n.manifest <> n.target AND EXISTS (
+      SELECT 1 FROM edge e LEFT JOIN manifest c ON c.digest = e.child
+      WHERE e.parent = n.target AND e.role = 'member' AND c.digest IS NULL)
+    THEN n.manifest ELSE n.target END
+JOIN blob b ON b.digest = m.digest LEFT JOIN image i ON i.id = m.image_id
+UNION ALL
+SELECT NULL, m.digest, m.media_type, b.size, i.os, i.architecture, i.variant
+FROM manifest m JOIN blob b ON b.digest = m.digest JOIN image i ON i.id = m.image_id
+WHERE NOT EXISTS (SELECT 1 FROM name n WHERE n.target = m.digest OR n.manifest = m.digest)
+  AND NOT EXISTS (SELECT 1 FROM edge e JOIN name n ON n.target = e.parent
+                  WHERE e.child = m.digest AND e.role = 'member')
+ORDER BY 1, 2
+"""
+
+
+def generation_of(session: Session) -> int:
+    """The number of changes of names and manifests the catalog has seen."""
+    (value,) = session.db.row("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'generation'")
+    return int(value)
+
+
+def shown_generation(session: Session) -> int | None:
+    """The generation index.json shows, None if that cannot be told."""
+    try:
+        with session.root.index.open("rb") as file:
+            match = _SHOWN.search(file.read(_HEAD))
+    except OSError:
+        return None
+    return int(match.group(1)) if match else None
+
+
+def refresh_index(session: Session, *, force: bool = True, rewrite: bool = False) -> bool:
+    """Rewrite index.json if it is behind (or in any case); return whether it was written.
+
+    Without ``force`` a big store's file may lag some seconds, so that tagging stays fast there.
+    """
+    session.require_writable()
+    wait, what = session.wait_seconds, str(session.root.index)
+    # One at a time: else an older snapshot could replace a newer one.
+    with session.locks.lock(LockClass.LAYOUT, wait_seconds=wait, what=what):
+        _remove_leftovers(session)
+        if not rewrite and shown_generation(session) == generation_of(session):
+            return False
+        if not force and _may_lag(session):
+            return False
+        document = render_index(session)
+        with storage_errors(f"write {session.root.index}"):
+            replace_file(session.root.index, document)
+    return True
+
+
+def _remove_leftovers(session: Session) -> None:
+    """Files of refreshes that died before their rename; nobody else is at it now."""
+    root = session.root
+    with storage_errors(f"tidy up {root.path}"):
+        for path in root.path.glob(f".{root.index.name}.*"):
+            path.unlink(missing_ok=True)
+
+
+def _may_lag(session: Session) -> bool:
+    (names,) = session.db.row("SELECT count(*) FROM name")
+    if names <= MANY_NAMES:
+        return False
+    try:
+        age = time.time() - session.root.index.stat().st_mtime
+    except OSError:
+        return False
+    return 0 <= age < LAG_SECONDS
+
+
+def render_index(session: Session) -> bytes:
+    """The bytes of index.json for the catalog as it is now."""
+    with session.db.snapshot():
+        generation = generation_of(session)
+        rows = session.db.rows(_ENTRIES)
+    document = {
+        "schemaVersion": 2,
+        "mediaType": mt.OCI_INDEX,
+        "annotations": {GENERATION: str(generation)},  # before the entries: see shown_generation
+        "manifests": [_entry(row) for row in rows],
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _entry(row: Any) -> dict[str, Any]:
+    name, digest, media_type, size, os, architecture, variant = row
+    entry: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
+    if name is not None:
+        entry["annotations"] = {REF_NAME: name}
+    if os and architecture:
+        entry["platform"] = {"architecture": architecture, "os": os}
+        if variant:
+            entry["platform"]["variant"] = variant
+    return entry

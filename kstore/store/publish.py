@@ -1,0 +1,187 @@
+"""Publishing: manifests become files, then everything becomes visible in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kstore import mediatypes as mt
+from kstore.blobs import storage_errors
+from kstore.digest import Digest
+from kstore.errors import BlobNotFoundError, StoreDamagedError
+from kstore.manifest import ImageConfig, Index, Manifest, RawManifest, parse, parse_index
+from kstore.platforms import Platform, best_match, host_platform
+from kstore.store.catalog import NameRow, Writer
+from kstore.store.fingerprints import same_file
+from kstore.store.ingest import StagedBlob
+from kstore.store.reading import read_blob
+from kstore.store.records import Publication
+from kstore.store.session import Session
+
+__all__ = ["choose_member", "publish"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """A manifest to publish: its bytes, their view, and the config of an image."""
+
+    raw: RawManifest
+    view: Manifest | Index
+    config: ImageConfig | None
+
+
+class Holder(Protocol):
+    """What publishing needs of a lease; see :class:`kstore.store.Lease`."""
+
+    def adopt(self, blobs: Iterable[tuple[Digest, int | None]]) -> set[Digest]: ...
+
+    def stage_bytes(self, digest: Digest, data: bytes) -> StagedBlob:
+        """Put bytes under their name as a blob; its object lock is held on return."""
+        ...
+
+    def settle(self, blob: StagedBlob) -> None:
+        """Give up the locks of a staged blob."""
+        ...
+
+    def hold(self, writer: Writer, digests: Iterable[Digest]) -> None:
+        """Hold blobs, inside a transaction."""
+        ...
+
+
+def publish(session: Session, publication: Publication, holder: Holder) -> str | None:
+    """Publish; the ID of the image that became visible.  See :meth:`kstore.store.Lease.publish`."""
+    documents = _documents(session, publication)
+    staged: list[StagedBlob] = []
+    try:
+        for digest, data in sorted({d.raw.digest: d.raw.data for d in documents}.items()):
+            # A hold, and not just a look: else it could be removed before the transaction.
+            if _is_stored(session, digest) and holder.adopt([(digest, len(data))]):
+                continue
+            staged.append(holder.stage_bytes(digest, data))
+        for algorithm in sorted({blob.digest.algorithm for blob in staged}):
+            with storage_errors("make the names of manifests durable"):
+                session.blobs.sync(algorithm)
+        return _commit(session, publication, documents, holder)
+    finally:
+        for blob in staged:
+            holder.settle(blob)
+
+
+def _documents(session: Session, publication: Publication) -> list[_Document]:
+    """Everything to store, members before the index, checked and read."""
+    raws = [*publication.members, publication.raw]
+    documents = [_document(session, raw) for raw in raws]
+    if publication.via is not None:
+        documents.append(_Document(publication.via, parse_index(publication.via), None))
+    return documents
+
+
+def _document(session: Session, raw: RawManifest) -> _Document:
+    view = parse(raw)
+    if isinstance(view, Index) or not view.is_image:
+        return _Document(raw, view, None)
+    data = read_blob(session, view.config.digest, cap=max(view.config.size, 1))
+    return _Document(raw, view, ImageConfig.parse(data, f"config {view.config.digest}"))
+
+
+def _is_stored(session: Session, digest: Digest) -> bool:
+    """Whether the manifest seems to be there as it was stored."""
+    facts = session.blobs.stat(digest)
+    row = session.db.row(
+        "SELECT ino, mtime_ns, size FROM blob WHERE digest = ? AND state = 'present'",
+        [str(digest)],
+    )
+    return facts is not None and row is not None and same_file(facts, *row)
+
+
+def _commit(
+    session: Session,
+    publication: Publication,
+    documents: Sequence[_Document],
+    holder: Holder,
+) -> str | None:
+    image_id: str | None = None
+    with session.write() as db:
+        writer = Writer(db)
+        for document in documents:
+            _check_blobs(session, writer, document)
+        for document in documents:
+            found = _put_document(session, writer, document)
+            if document.raw is publication.raw:
+                image_id = found
+        holder.hold(writer, [document.raw.digest for document in documents])
+        manifest: Digest | None = publication.raw.digest
+        if publication.raw.is_index:
+            manifest = choose_member(writer, publication.raw.digest)
+            image_id = _image_of(writer, manifest)
+        via = publication.via.digest if publication.via else None
+        for name in publication.names:
+            row = NameRow(publication.raw.digest, manifest, via)
+            writer.move_name(name.with_default_tag(), row, session.command)
+        writer.bump_generation()
+    session.changed = True
+    return image_id
+
+
+def _check_blobs(session: Session, writer: Writer, document: _Document) -> None:
+    """Every blob of a manifest has a good row and a file; else nothing is published."""
+    if not isinstance(document.view, Manifest):
+        return
+    for blob in document.view.blobs:
+        rows = writer.rows("SELECT size, state FROM blob WHERE digest = ?", [str(blob.digest)])
+        if not rows and mt.is_foreign_layer(blob.media_type):
+            continue  # not meant to be distributed; its absence is no damage
+        if not rows:
+            raise BlobNotFoundError(
+                f"blob {blob.digest} of manifest {document.raw.digest} is not in the store"
+            )
+        size, state = rows[0]
+        if state != "present" or session.blobs.has(blob.digest) != size:
+            raise StoreDamagedError(
+                f"blob {blob.digest} of manifest {document.raw.digest} is damaged",
+                hint="pull or load the image again",
+            )
+        if size != blob.size:
+            raise StoreDamagedError(
+                f"manifest {document.raw.digest} says that blob {blob.digest} has {blob.size}"
+                f" bytes, but it has {size}"
+            )
+
+
+def _put_document(session: Session, writer: Writer, document: _Document) -> str | None:
+    raw, view = document.raw, document.view
+    facts = session.blobs.stat(raw.digest)
+    if facts is None:
+        raise BlobNotFoundError(f"manifest {raw.digest} vanished while it was stored")
+    writer.put_blob(raw.digest, facts, raw.media_type)
+    image_id = None
+    if isinstance(view, Manifest) and document.config is not None:
+        image_id = writer.put_image(view, document.config)
+    writer.put_manifest(raw, view, image_id)
+    if image_id is not None:
+        writer.measure_image(image_id)
+    return image_id
+
+
+def _image_of(writer: Writer, manifest: Digest | None) -> str | None:
+    found = writer.column("SELECT image_id FROM manifest WHERE digest = ?", [str(manifest)])
+    return found[0] if found else None
+
+
+def choose_member(writer: Writer, index: Digest) -> Digest | None:
+    """The image manifest an index leads to on this machine.
+
+    The best present member for the host; failing that the first present one for any known
+    platform, so that an index of foreign images can still be looked at and removed.
+    """
+    members = writer.rows(
+        "SELECT m.digest, i.os, i.architecture, i.variant FROM edge e"
+        " JOIN manifest m ON m.digest = e.child JOIN image i ON i.id = m.image_id"
+        " WHERE e.parent = ? AND e.role = 'member' ORDER BY e.ordinal",
+        [str(index)],
+    )
+    known = [row for row in members if row[1] not in ("", "unknown")]
+    platforms = [Platform(os, architecture, variant) for _, os, architecture, variant in known]
+    best = best_match(known, platforms, host_platform()) or next(iter(known), None)
+    return Digest.parse(best[0]) if best else None

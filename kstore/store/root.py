@@ -1,0 +1,248 @@
+"""The root directory: what stands where, and whether it may be used.
+
+::
+
+    ROOT/                     0700, owned by the user; also a valid OCI image layout
+      oci-layout index.json   index.json is derived from the database
+      blobs/<alg>/<hex>       0444, immutable
+      ingest/                 partial downloads <alg>-<hex>.part + .json, and private files
+      staging/ trash/         files of an operation in progress; files to be deleted
+      quarantine/             damaged blobs that a repair moved aside
+      db/                     kstore.db and its -wal and -shm, backup-0.db, backup-1.db
+      locks                   byte-range locks only
+      ballast                 space that removals may use when the disk is full
+
+Files of one operation in ``ingest/`` and ``staging/`` are called ``<lease>-<random>``: when the
+lease's owner is gone, they are garbage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kstore.blobs import fsync_directory, replace_file, storage_errors
+from kstore.errors import ConflictError, StorageError, StorageFullError, StoreDamagedError
+
+__all__ = ["BALLAST_SIZE", "Root", "open_root"]
+
+#: Bytes kept in reserve, enough for SQLite to work on a disk that is full otherwise.
+BALLAST_SIZE = 1 << 20
+
+_OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_EMPTY_INDEX = (
+    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+)
+_DIRECTORIES = ("blobs", "blobs/sha256", "ingest", "staging", "trash", "quarantine", "db")
+_FILES = ("oci-layout", "index.json", "locks", "ballast")
+#: A fresh file system has the first; another process that makes this store, the others.
+_PASSING = ("lost+found", ".oci-layout.", ".index.json.")
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs"}
+_MOUNT_TABLE = Path("/proc/self/mountinfo")
+_CHOOSE = "choose another directory with --root"
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A usable root directory; ``read_only`` when nothing in it can be changed."""
+
+    path: Path
+    read_only: bool
+
+    @property
+    def database(self) -> Path:
+        return self.path / "db" / "kstore.db"
+
+    @property
+    def ingest(self) -> Path:
+        return self.path / "ingest"
+
+    @property
+    def staging(self) -> Path:
+        return self.path / "staging"
+
+    @property
+    def trash(self) -> Path:
+        return self.path / "trash"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.path / "quarantine"
+
+    @property
+    def locks(self) -> Path:
+        return self.path / "locks"
+
+    @property
+    def index(self) -> Path:
+        return self.path / "index.json"
+
+    @property
+    def ballast(self) -> Path:
+        return self.path / "ballast"
+
+    def backup(self, number: int) -> Path:
+        return self.path / "db" / f"backup-{number}.db"
+
+    def private_file(self, lease_id: int) -> Path:
+        """A new name in ``ingest/`` that belongs to one lease."""
+        return self.ingest / f"{lease_id:014x}-{secrets.token_hex(8)}"
+
+    def free_bytes(self) -> int:
+        """Space left for this user, in bytes."""
+        place = next(p for p in (self.path, *self.path.parents) if p.exists())
+        with storage_errors(f"measure free space of {self.path}"):
+            facts = os.statvfs(place)
+        return facts.f_bavail * facts.f_frsize
+
+    def allocate_ballast(self) -> None:
+        """Reserve the ballast again if it was used; a disk that is still full is left alone."""
+        with contextlib.suppress(OSError), open(self.ballast, "ab") as file:  # noqa: PTH123
+            if os.fstat(file.fileno()).st_blocks * 512 < BALLAST_SIZE:
+                os.posix_fallocate(file.fileno(), 0, BALLAST_SIZE)
+
+    def release_ballast(self) -> bool:
+        """Give the reserved space back; return whether there was any."""
+        with storage_errors("release the space kept in reserve"):
+            try:
+                if self.ballast.stat().st_blocks == 0:
+                    return False
+                os.truncate(self.ballast, 0)
+            except FileNotFoundError:
+                return False
+        return True
+
+
+def open_root(
+    path: Path,
+    *,
+    create: bool,
+    missing_ok: bool = False,
+    warn: Callable[[str], None] | None,
+) -> Root:
+    """Check the directory, make what is missing, and say whether it can be written to.
+
+    Raises StorageError (foreign owner, network file system, not a directory, absent without
+    ``create``), ConflictError for a directory that holds something else.  With ``missing_ok`` a
+    store that is not there is one that cannot be written to.
+    """
+    with storage_errors(f"use {path} as a store"):
+        path = Path(os.path.abspath(path))  # noqa: PTH100 - links in the path stay as they are
+        if not path.exists():
+            if missing_ok:
+                return Root(path, read_only=True)
+            if not create:
+                raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(path)
+        _check_file_system(path, warn)
+        root = Root(path, read_only=not os.access(path, os.W_OK | os.X_OK))
+        if _check_content(root):
+            _check_one_file_system(root)
+        elif missing_ok:
+            return Root(path, read_only=True)
+        elif root.read_only or not create:
+            raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
+        if not root.read_only:
+            _make_skeleton(root)
+        return root
+
+
+def _check_owner(path: Path) -> None:
+    facts = path.stat()
+    if not stat.S_ISDIR(facts.st_mode):
+        raise StorageError(f"{path} is not a directory", hint=_CHOOSE)
+    if facts.st_uid != os.geteuid():
+        raise StorageError(
+            f"{path} belongs to {_user(facts.st_uid)}, and this is {_user(os.geteuid())}",
+            hint=_CHOOSE,
+        )
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name} ({uid})"
+    except KeyError:
+        return f"user {uid}"
+
+
+def _check_file_system(path: Path, warn: Callable[[str], None] | None) -> None:
+    """Refuse network file systems: their locks and shared memory do not hold what they promise."""
+    kind = file_system_kind(path)
+    if kind in _NETWORK:
+        raise StorageError(f"{path} is on a network file system ({kind})", hint=_CHOOSE)
+    if kind is not None and kind.startswith("fuse") and warn is not None:
+        warn(f"{path} is on {kind}; whether files survive a crash depends on its driver")
+
+
+def file_system_kind(path: Path, table: Path = _MOUNT_TABLE) -> str | None:
+    """The type of the file system ``path`` is on, as the mount table spells it, else None."""
+    device = path.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = table.read_text(errors="replace").splitlines()
+    except OSError:
+        return None  # no /proc: nothing to go by
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        if fields.split(" ", 3)[2:3] == [wanted]:
+            return rest.split(" ", 1)[0]
+    return None
+
+
+def _check_content(root: Root) -> bool:
+    """Whether there is a store already; ConflictError if there is something else."""
+    if root.database.exists():
+        return True
+    names = {name for name in os.listdir(root.path) if not name.startswith(_PASSING)}  # noqa: PTH208
+    ours = {name for name in (*_DIRECTORIES, *_FILES) if "/" not in name}
+    if names - ours or (names and "locks" not in names):
+        what = "an OCI image layout" if "oci-layout" in names else "not empty and not a store"
+        raise ConflictError(f"{root.path} is {what}; kstore does not write into it", hint=_CHOOSE)
+    blobs = root.path / "blobs" / "sha256"
+    if blobs.is_dir() and any(blobs.iterdir()):
+        raise StoreDamagedError(
+            f"the database of {root.path} is gone, but its blobs are there",
+            hint=f"restore {root.database} from {root.backup(0).name}",
+        )
+    return False
+
+
+def _check_one_file_system(root: Root) -> None:
+    """Renames and links between the directories must be atomic."""
+    device = root.path.stat().st_dev
+    for name in _DIRECTORIES:
+        directory = root.path / name
+        if directory.exists() and directory.stat().st_dev != device:
+            raise StorageError(f"{directory} is on another file system than {root.path}")
+
+
+def _make_skeleton(root: Root) -> None:
+    """Make what is missing; ``locks`` comes first and marks a store in the making as ours."""
+    if all((root.path / name).exists() for name in (*_DIRECTORIES, *_FILES)):
+        return
+    if not root.locks.exists():
+        os.close(os.open(root.locks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for name in _DIRECTORIES:
+        (root.path / name).mkdir(mode=0o700, exist_ok=True)
+    for name, content in (("oci-layout", _OCI_LAYOUT), ("index.json", _EMPTY_INDEX)):
+        if not (root.path / name).exists():
+            replace_file(root.path / name, content)
+    root.allocate_ballast()
+    fsync_directory(root.path / "blobs")
+    fsync_directory(root.path)
+    with contextlib.suppress(PermissionError):
+        fsync_directory(root.path.parent)
+
+
+def ensure_room(root: Root) -> None:
+    """Use up the reserve; StorageFullError if there was none."""
+    if not root.release_ballast():
+        raise StorageFullError(f"no space left for {root.path}, not even for removing something")
