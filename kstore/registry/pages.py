@@ -1,0 +1,90 @@
+"""Lists that come in pages: tags and repositories.
+
+Source: OCI distribution specification 1.1, "Listing Tags"; RFC 8288 (Link).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from kstore import strictjson
+from kstore.errors import InvalidManifestError, NotFoundError, RemoteError
+from kstore.registry.exchange import Exchange
+from kstore.registry.urls import Url
+
+__all__ = ["listing"]
+
+MAX_PAGE = 4 * 1024 * 1024
+MAX_PAGES = 10_000
+MAX_ITEMS = 1_000_000
+_NEXT = re.compile(r'<([^<>]*)>\s*(?:;[^,<>]*)?;\s*rel\s*=\s*"?next"?(?=\s*[;,]|\s*\Z)', re.I)
+_SHOWN = 40
+
+
+def listing(
+    exchange: Exchange,
+    target: str,
+    key: str,
+    what: str,
+    *,
+    path: str,
+    scopes: tuple[str, ...],
+    valid: Callable[[str], bool],
+) -> Iterator[str]:
+    """The texts under ``key`` of all pages that start at ``target``; ``what`` names the list.
+
+    Entries that are not ``valid`` are left out with a warning.  Raises NotFoundError,
+    RemoteError for pages that leave the registry, repeat, or never end.
+    """
+    url, seen, count = exchange.url(target), set[Url](), 0
+    while True:
+        seen.add(url)
+        if len(seen) > MAX_PAGES:
+            raise RemoteError(f"{what} has more than {MAX_PAGES} pages")
+        names, link = _page(exchange, url, key, what, path=path, scopes=scopes)
+        count += len(names)
+        if count > MAX_ITEMS:
+            raise RemoteError(f"{what} has more than {MAX_ITEMS} entries")
+        for name in names:
+            if isinstance(name, str) and valid(name):
+                yield name
+            else:
+                exchange.warn(f"{what} contains the invalid name {ascii(name)[:_SHOWN]}")
+        if link is None:
+            return
+        url = exchange.next_url(url, link)
+        if url.origin != exchange.origin():
+            raise RemoteError(f"{what} continues on another host, {url.origin.netloc}")
+        if url in seen:
+            raise RemoteError(f"{what} repeats a page and would never end")
+
+
+def _page(
+    exchange: Exchange, url: Url, key: str, what: str, *, path: str, scopes: tuple[str, ...]
+) -> tuple[list[object], str | None]:
+    response = exchange.request("GET", url, path=path, scopes=scopes, allowance=MAX_PAGE)
+    if response.status != 200:
+        refusal = exchange.refusal(response)
+        if refusal.status == 404 and refusal.own:
+            raise NotFoundError(f"{what} does not exist")
+        raise exchange.error(refusal, what, path)
+    link = _next_link(response.headers("Link"))
+    try:
+        body = strictjson.loads(response.read(MAX_PAGE, what), what, cap=MAX_PAGE)
+        names = strictjson.as_object(body, what).get(key)
+    except InvalidManifestError as exc:
+        raise RemoteError(exc.message) from exc
+    if names is None:
+        return [], link
+    if not isinstance(names, list):
+        raise RemoteError(f"{what} is not a list")
+    return names, link
+
+
+def _next_link(headers: list[str]) -> str | None:
+    for header in headers:
+        match = _NEXT.search(header[: 16 * 1024])
+        if match is not None:
+            return match[1]
+    return None

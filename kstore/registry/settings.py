@@ -1,0 +1,42 @@
+"""How to talk to registries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["RegistrySettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """How to talk to registries.  Times are seconds, sizes bytes.
+
+    ``tls_verify``: False accepts any certificate, and plain HTTP from a registry that does not
+    answer over TLS.  ``cert_dir`` holds ``*.crt``, ``*.cert`` and ``*.key`` files and is used
+    alone; without it the first existing ``HOST[:PORT]`` directory below ``cert_search`` is.
+
+    ``connect_timeout`` covers connecting and the TLS handshake, ``response_timeout`` the wait for
+    a complete response head, ``idle_timeout`` the silence inside a body.  A body that brings less
+    than ``minimum_speed`` bytes a second over ``minimum_speed_window`` is given up as well.
+
+    ``attempts`` counts all tries of one request; pauses double from ``backoff_base`` up to
+    ``backoff_cap``, which also limits what a registry can ask for with Retry-After.
+
+    ``upload_chunk``: None sends a blob as one stream; a number sends pieces of that many bytes,
+    for registries or proxies that limit one request.
+    """
+
+    tls_verify: bool = True
+    cert_dir: Path | None = None
+    cert_search: tuple[Path, ...] = ()
+    user_agent: str = "kstore"
+    connect_timeout: float = 15.0
+    response_timeout: float = 60.0
+    idle_timeout: float = 30.0
+    minimum_speed: int = 1024
+    minimum_speed_window: float = 60.0
+    attempts: int = 6
+    backoff_base: float = 0.5
+    backoff_cap: float = 60.0
+    upload_chunk: int | None = None
