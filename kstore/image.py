@@ -1,0 +1,141 @@
+"""From bytes nobody has judged to an image one may use.
+
+``UnparsedImage -> admit(policy) -> Admitted -> Image``: there is no other way to an :class:`Image`,
+so nothing in a manifest is interpreted before the trust policy admitted it.  Together with
+``copier.blobs`` this is the only reader of sources; every byte is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from kstore.descriptor import Descriptor
+from kstore.digest import Digest
+from kstore.errors import (
+    DigestMismatchError,
+    IntegrityError,
+    PlatformNotFoundError,
+    SizeMismatchError,
+)
+from kstore.interfaces import ImageReference, ImageSource
+from kstore.manifest import (
+    MAX_CONFIG_SIZE,
+    ImageConfig,
+    Index,
+    Manifest,
+    RawManifest,
+    parse,
+)
+from kstore.platforms import Platform, best_match
+from kstore.streams import VerifiedStream, read_limited
+
+__all__ = ["Admitted", "Image", "TrustPolicy", "UnparsedImage", "admit", "choose_member"]
+
+
+class UnparsedImage:
+    """A manifest (or member of an index) as bytes with an identity, and its signatures."""
+
+    def __init__(self, source: ImageSource, member: Descriptor | None = None) -> None:
+        self.source = source
+        self.member = member
+
+    @property
+    def reference(self) -> ImageReference:
+        return self.source.reference
+
+    @cached_property
+    def raw(self) -> RawManifest:
+        """The manifest bytes.
+
+        They are checked against the digest they were asked for by, if there was one: the
+        member's, or the one in the reference.  Raises DigestMismatchError or SizeMismatchError.
+        """
+        raw = self.source.read_manifest(self.member.digest if self.member else None)
+        named = self.reference.docker_reference
+        wanted = self.member.digest if self.member else named.digest if named else None
+        if wanted is not None and Digest.of(raw.data, wanted.algorithm) != wanted:
+            raise DigestMismatchError(f"manifest sent as {wanted} hashes to {raw.digest}")
+        if self.member is not None and len(raw.data) != self.member.size:
+            raise SizeMismatchError(
+                f"manifest {raw.digest} has {len(raw.data)} bytes where its index declares"
+                f" {self.member.size}"
+            )
+        return raw
+
+    @cached_property
+    def signatures(self) -> Sequence[bytes]:
+        return self.source.read_signatures(self.member.digest if self.member else None)
+
+
+class TrustPolicy(Protocol):
+    """Who may be trusted; see ``signing.policy``."""
+
+    def check(self, image: UnparsedImage) -> str:
+        """Say which rule admits ``image``; raises PolicyRejectedError if none does.
+
+        Looks at bytes, identity and signatures only; never at what the manifest claims.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Proof that a policy admitted an image; made by :func:`admit` only."""
+
+    unparsed: UnparsedImage
+    rule: str
+
+
+def admit(unparsed: UnparsedImage, policy: TrustPolicy) -> Admitted:
+    """Ask ``policy``; PolicyRejectedError if it does not admit the image."""
+    return Admitted(unparsed, policy.check(unparsed))
+
+
+class Image:
+    """An admitted manifest or index, parsed."""
+
+    def __init__(self, admitted: Admitted) -> None:
+        self._source = admitted.unparsed.source
+        self.raw = admitted.unparsed.raw
+        self.signatures = admitted.unparsed.signatures
+        self.document: Manifest | Index = parse(self.raw)
+
+    @cached_property
+    def config(self) -> ImageConfig:
+        """The image config, fetched and verified; InvalidManifestError for an index."""
+        return ImageConfig.parse(self.read_config(), f"config of manifest {self.raw.digest}")
+
+    def read_config(self) -> bytes:
+        """The config blob (at most 4 MiB), verified against the manifest."""
+        if not isinstance(self.document, Manifest):
+            raise IntegrityError(f"index {self.raw.digest} has no config of its own")
+        return _read_small(self._source, self.document.config)
+
+
+def _read_small(source: ImageSource, descriptor: Descriptor) -> bytes:
+    with VerifiedStream(source.open_blob(descriptor), descriptor) as stream:
+        return read_limited(stream, MAX_CONFIG_SIZE, f"blob {descriptor.digest}")
+
+
+def choose_member(index: Index, want: Platform, where: str) -> Descriptor:
+    """The member of ``index`` that suits ``want`` best.
+
+    Attestations (platform ``unknown/unknown``) are never chosen.  Raises PlatformNotFoundError
+    listing what there is; ``where`` names the image.
+    """
+    members = [m for m in index.manifests if not _is_attestation(m.platform)]
+    chosen = best_match(members, [m.platform for m in members], want)
+    if chosen is None:
+        has = sorted({str(m.platform) for m in members if m.platform is not None})
+        raise PlatformNotFoundError(
+            f"{where} has no image for {want}; it has {', '.join(has) or 'no image at all'}",
+            hint=f"choose one with --platform, for example --platform {has[0]}" if has else None,
+        )
+    return chosen
+
+
+def _is_attestation(platform: Platform | None) -> bool:
+    return platform is not None and (platform.os, platform.architecture) == ("unknown", "unknown")

@@ -1,0 +1,136 @@
+"""Ways to reach an image: ``transport:reference``.
+
+:data:`FACTORIES` is the only list of transports; a factory is called, and its modules are imported,
+when the first reference of its kind is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kstore.errors import InvalidReferenceError, UnsupportedError
+from kstore.interfaces import ImageReference, ImageTransport
+from kstore.streams import Cancel
+
+if TYPE_CHECKING:
+    from kstore.registry import RegistryClient
+    from kstore.store import Store
+    from kstore.transports.docker import DockerTransport
+    from kstore.transports.storage import StorageTransport
+
+__all__ = ["FACTORIES", "TransportSettings", "Transports", "split_transport"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransportSettings:
+    """What transports are made with: the store, how to reach a registry host, when to stop."""
+
+    store: Store
+    connect: Callable[[str], RegistryClient]
+    cancel: Cancel
+
+
+def _docker(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.docker import DockerTransport
+
+    return DockerTransport(settings.connect)
+
+
+def _storage(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.storage import StorageTransport
+
+    return StorageTransport(settings.store, settings.cancel)
+
+
+_Factory = Callable[[TransportSettings], ImageTransport]
+
+#: Transport name (or alias) to the function that makes it.
+FACTORIES: Mapping[str, _Factory] = {
+    "docker": _docker,
+    "kstore": _storage,
+    "storage": _storage,
+}
+
+_REGISTRY_ROAD = "push it to a registry and pull it from there (`kstore serve` runs one)"
+
+#: Transports of this family that kstore does not have, and the way round.
+_MISSING: Mapping[str, str] = {
+    "containers-storage": _REGISTRY_ROAD,
+    "dir": _REGISTRY_ROAD,
+    "docker-archive": _REGISTRY_ROAD,
+    "docker-daemon": _REGISTRY_ROAD,
+    "oci": _REGISTRY_ROAD,
+    "oci-archive": _REGISTRY_ROAD,
+    "tarball": "use `kstore import FILE`",
+}
+
+
+def split_transport(text: str) -> tuple[str, str] | None:
+    """``(transport, reference)`` if ``text`` begins with a known transport's name, else None.
+
+    ``host:5000/image`` and ``image:tag`` are names, not transports; ``docker:24`` is one too (of
+    docker's own image), because docker references begin with ``//``.
+    """
+    name, colon, rest = text.partition(":")
+    if not colon:
+        return None
+    if rest.startswith("//") or (name != "docker" and (name in FACTORIES or name in _MISSING)):
+        return name, rest
+    return None
+
+
+class Transports:
+    """The transports of one command, each made once."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._settings = settings
+        self._made: dict[_Factory, ImageTransport] = {}
+
+    def parse(self, text: str) -> ImageReference:
+        """Parse ``transport:reference``; InvalidReferenceError or UnsupportedError otherwise."""
+        split = split_transport(text)
+        if split is None:
+            raise InvalidReferenceError(f"{text[:200]!r} does not begin with a transport")
+        name, rest = split
+        return self._get(name).parse_reference(rest)
+
+    @property
+    def docker(self) -> DockerTransport:
+        from kstore.transports.docker import DockerTransport
+
+        transport = self._get("docker")
+        assert isinstance(transport, DockerTransport)
+        return transport
+
+    @property
+    def storage(self) -> StorageTransport:
+        from kstore.transports.storage import StorageTransport
+
+        transport = self._get("kstore")
+        assert isinstance(transport, StorageTransport)
+        return transport
+
+    def _get(self, name: str) -> ImageTransport:
+        if name in _MISSING:
+            raise UnsupportedError(f"transport {name!r} is not supported yet", hint=_MISSING[name])
+        factory = FACTORIES.get(name)
+        if factory is None:
+            known = ", ".join(FACTORIES)
+            raise InvalidReferenceError(f"unknown transport {name[:100]!r} (known: {known})")
+        if factory not in self._made:
+            self._made[factory] = factory(self._settings)
+        return self._made[factory]
+
+    def close(self) -> None:
+        """Close what the transports keep open."""
+        if _docker in self._made:
+            self.docker.close()
+        self._made.clear()
+
+    def __enter__(self) -> Transports:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,258 @@
+"""``docker://``: images in a registry that speaks the OCI distribution protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from kstore.descriptor import BlobHint, Descriptor
+from kstore.digest import Digest
+from kstore.errors import InvalidInputError, InvalidReferenceError, UnsupportedError
+from kstore.interfaces import (
+    BlobFeed,
+    BlobSource,
+    DestinationTraits,
+    ImageDestination,
+    ImageReference,
+    ImageSource,
+    ImageTransport,
+    SourceTraits,
+    WrittenBlob,
+)
+from kstore.manifest import RawManifest
+from kstore.reference import Named
+from kstore.registry import RegistryClient
+from kstore.streams import ByteStream
+from kstore.transports.base import name_scopes
+
+__all__ = ["NAME", "DockerReference", "DockerTransport"]
+
+NAME = "docker"
+
+
+class DockerTransport(ImageTransport):
+    """Reaches registries through one client for each host.
+
+    ``connect`` makes the client of a host; clients are kept, so that connections and tokens are
+    shared by everything one command does.
+    """
+
+    def __init__(self, connect: Callable[[str], RegistryClient]) -> None:
+        self._connect = connect
+        self._clients: dict[str, RegistryClient] = {}
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    def parse_reference(self, text: str) -> DockerReference:
+        """Parse ``//name[:tag][@digest]``; without tag and digest, ``:latest``.
+
+        With both, the digest decides and the tag is only remembered.
+        """
+        if not text.startswith("//"):
+            raise InvalidReferenceError(f"docker reference {text[:100]!r} does not start with //")
+        return self.reference(Named.parse(text[2:]))
+
+    def reference(self, named: Named) -> DockerReference:
+        """The reference of an image name."""
+        return DockerReference(named.with_default_tag(), self)
+
+    def client(self, host: str) -> RegistryClient:
+        """The client of a registry host."""
+        if host not in self._clients:
+            self._clients[host] = self._connect(host)
+        return self._clients[host]
+
+    def validate_policy_scope(self, scope: str) -> None:
+        if scope.startswith("*."):
+            return
+        if not scope or scope.startswith("/") or "://" in scope:
+            raise InvalidInputError(f"policy scope {scope!r} cannot match a registry name")
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class DockerReference(ImageReference):
+    """An image in a registry."""
+
+    named: Named
+    home: DockerTransport = field(repr=False, compare=False)
+
+    @property
+    def transport(self) -> str:
+        return NAME
+
+    @property
+    def within_transport(self) -> str:
+        return f"//{self.named}"
+
+    @property
+    def docker_reference(self) -> Named:
+        return self.named
+
+    @property
+    def policy_identity(self) -> str:
+        return str(self.named)
+
+    @property
+    def policy_namespaces(self) -> Sequence[str]:
+        return name_scopes(self.named)
+
+    @property
+    def version(self) -> str | Digest:
+        """What to ask the registry for: the digest if there is one, else the tag."""
+        version = self.named.digest or self.named.tag
+        assert version is not None, "references always have a tag or a digest"
+        return version
+
+    @property
+    def client(self) -> RegistryClient:
+        return self.home.client(self.named.domain)
+
+    def open_source(self) -> DockerSource:
+        return DockerSource(self)
+
+    def open_destination(self) -> DockerDestination:
+        return DockerDestination(self)
+
+    def delete(self) -> None:
+        """Delete the manifest, and with it every tag that points to it."""
+        digest = self.named.digest
+        if digest is None:
+            digest = self.client.get_manifest(self.named.path, self.version).digest
+        self.client.delete_manifest(self.named.path, digest)
+
+
+class DockerSource(ImageSource):
+    """Reads one image of a registry."""
+
+    def __init__(self, reference: DockerReference) -> None:
+        self._reference = reference
+        self._client = reference.client
+        # Fetched now, so that a missing image shows before a destination is opened.
+        self._top = self._client.get_manifest(reference.named.path, reference.version)
+
+    @property
+    def reference(self) -> DockerReference:
+        return self._reference
+
+    @property
+    def traits(self) -> SourceTraits:
+        return SourceTraits(concurrent=True, ranges=True)
+
+    def read_manifest(self, instance: Digest | None = None) -> RawManifest:
+        if instance is None:
+            return self._top
+        return self._client.get_manifest(self._reference.named.path, instance)
+
+    def open_blob(
+        self, descriptor: Descriptor, offset: int = 0, validator: str | None = None
+    ) -> BlobSource:
+        path = self._reference.named.path
+        return self._client.open_blob(path, descriptor, offset, validator)
+
+    def origins(self, digest: Digest) -> tuple[str, ...]:
+        return (self._reference.named.repository,)
+
+    def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
+        return ()
+
+    def close(self) -> None:
+        """Connections belong to the transport and stay open for the next image."""
+
+
+class DockerDestination(ImageDestination):
+    """Writes one image to a registry; the manifest goes last."""
+
+    def __init__(self, reference: DockerReference) -> None:
+        self._reference = reference
+        self._client = reference.client
+        self._path = reference.named.path
+        self._manifest: RawManifest | None = None
+
+    @property
+    def reference(self) -> DockerReference:
+        return self._reference
+
+    @property
+    def traits(self) -> DestinationTraits:
+        return DestinationTraits(concurrent=True)
+
+    def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
+        """Nothing is asked here: ``write_blob`` asks, in parallel."""
+        return [False] * len(hints)
+
+    def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:
+        if hint.digest is None or hint.size is None:
+            raise UnsupportedError("a registry needs to know a blob's digest and size in advance")
+        blob = Descriptor(hint.media_type, hint.digest, hint.size)
+        if self._client.has_blob(self._path, blob.digest) is not None:
+            return WrittenBlob(blob, "present")
+        for origin in self._mountable(hint):
+            if self._client.mount_blob(self._path, blob.digest, origin):
+                return WrittenBlob(blob, "mounted")
+        self._client.upload_blob(self._path, blob, lambda offset: _FromOffset(feed, offset))
+        return WrittenBlob(blob, "copied")
+
+    def _mountable(self, hint: BlobHint) -> Sequence[str]:
+        """Paths of other repositories of the same registry that hold the blob."""
+        prefix = f"{self._reference.named.domain}/"
+        paths = [o.removeprefix(prefix) for o in hint.origins if o.startswith(prefix)]
+        return [path for path in paths if path != self._path][:_MOUNT_TRIES]
+
+    def settle(self) -> None:
+        """A registry keeps finished blobs by itself."""
+
+    def write_manifest(
+        self, raw: RawManifest, instance: Digest | None = None, via: RawManifest | None = None
+    ) -> None:
+        wanted = self._reference.named.digest
+        if instance is not None:
+            self._client.put_manifest(self._path, instance, raw)
+        elif wanted is not None and Digest.of(raw.data, wanted.algorithm) != wanted:
+            raise InvalidInputError(
+                f"cannot push manifest {raw.digest} as {self._reference.named}: another digest"
+            )
+        else:
+            self._manifest = raw
+
+    def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
+        raise UnsupportedError(f"{self._reference.named.domain} does not take signatures yet")
+
+    def commit(self) -> None:
+        assert self._manifest is not None, "write_manifest comes first"
+        self._client.put_manifest(self._path, self._reference.version, self._manifest)
+
+    def close(self) -> None:
+        """Connections belong to the transport and stay open for the next image."""
+
+
+#: Mounts tried for one blob; each costs a round trip.
+_MOUNT_TRIES = 2
+
+
+class _FromOffset(ByteStream):
+    """A feed from ``offset`` on.  The bytes before are read again, so that all of it is verified
+    although an interrupted upload continues in the middle."""
+
+    def __init__(self, feed: BlobFeed, offset: int) -> None:
+        self._feed = feed
+        self._skip = offset
+        feed.start()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        while self._skip:
+            count = self._feed.readinto(buffer[: min(len(buffer), self._skip)])
+            if count == 0:
+                return 0
+            self._skip -= count
+        return self._feed.readinto(buffer)
+
+    def close(self) -> None:
+        """The copier closes the feed."""

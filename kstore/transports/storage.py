@@ -1,0 +1,309 @@
+"""``kstore:`` (alias ``storage:``): images in the local store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import BinaryIO
+
+from kstore.descriptor import BlobHint, Descriptor
+from kstore.digest import Digest
+from kstore.errors import (
+    IntegrityError,
+    InvalidInputError,
+    InvalidReferenceError,
+    UnsupportedError,
+)
+from kstore.interfaces import (
+    BlobFeed,
+    BlobSource,
+    DestinationTraits,
+    ImageDestination,
+    ImageReference,
+    ImageSource,
+    ImageTransport,
+    SourceTraits,
+    WrittenBlob,
+)
+from kstore.manifest import RawManifest
+from kstore.reference import Named
+from kstore.store import Found, ImageRecord, Ingest, Publication, StagedBlob, Store
+from kstore.streams import Cancel, pump
+from kstore.transports.base import name_scopes
+
+__all__ = ["ALIASES", "NAME", "StorageReference", "StorageTransport"]
+
+NAME = "kstore"
+ALIASES = ("storage",)
+
+
+class StorageTransport(ImageTransport):
+    """Reaches the images of one store, through the calling thread's connection to it."""
+
+    def __init__(self, store: Store, cancel: Cancel | None = None) -> None:
+        self.store = store
+        self.cancel = cancel or Cancel()
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    def parse_reference(self, text: str) -> StorageReference:
+        """Parse an image name or ID as ``find_image`` takes it."""
+        if not text:
+            raise InvalidReferenceError("the image name is empty")
+        try:
+            named = Named.parse(text).with_default_tag()
+        except InvalidReferenceError:
+            if not _looks_like_id(text):
+                raise
+            named = None
+        return StorageReference(text, named, self)
+
+    def reference(self, named: Named) -> StorageReference:
+        """The reference of an image name."""
+        return StorageReference(str(named), named, self)
+
+    def validate_policy_scope(self, scope: str) -> None:
+        if not scope.startswith("["):
+            raise InvalidInputError(f"policy scope {scope!r} does not start with [ROOT]")
+
+
+def _looks_like_id(text: str) -> bool:
+    text = text.removeprefix("@").removeprefix("sha256:")
+    return 3 <= len(text) <= 64 and all(char in "0123456789abcdef" for char in text)
+
+
+@dataclass(frozen=True, slots=True)
+class StorageReference(ImageReference):
+    """An image in the store: ``text`` as a user gave it, ``named`` where it can be a name."""
+
+    text: str
+    named: Named | None
+    home: StorageTransport = field(repr=False, compare=False)
+
+    @property
+    def transport(self) -> str:
+        return NAME
+
+    @property
+    def within_transport(self) -> str:
+        return self.text
+
+    @property
+    def docker_reference(self) -> Named | None:
+        return self.named
+
+    @property
+    def policy_identity(self) -> str:
+        return f"[{self.home.store.root}]{self.named or self.text}"
+
+    @property
+    def policy_namespaces(self) -> Sequence[str]:
+        root = f"[{self.home.store.root}]"
+        names = name_scopes(self.named) if self.named else ()
+        return (*(root + name for name in names if not name.startswith("*")), root)
+
+    def open_source(self) -> StorageSource:
+        return StorageSource(self)
+
+    def open_destination(self) -> StorageDestination:
+        return StorageDestination(self)
+
+    def delete(self) -> None:
+        """Remove the name, and the image with its last name."""
+        if self.named is None:
+            raise InvalidReferenceError(f"{self.text!r} is not an image name")
+        self.home.store.remove_name(self.named)
+
+
+class StorageSource(ImageSource):
+    """Reads one stored image, and keeps it from being collected meanwhile."""
+
+    def __init__(self, reference: StorageReference) -> None:
+        self._reference = reference
+        self._store = reference.home.store
+        self.found: Found = self._store.find_image(reference.text)
+        self._lease = self._store.lease(f"read {reference.text}")
+        self._lease.__enter__()
+        try:
+            self._lease.hold_image(self.found)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def reference(self) -> StorageReference:
+        return self._reference
+
+    @property
+    def traits(self) -> SourceTraits:
+        return SourceTraits(concurrent=True, ranges=True)
+
+    def read_manifest(self, instance: Digest | None = None) -> RawManifest:
+        return self._store.read_manifest(instance or self.found.manifest)
+
+    def open_blob(
+        self, descriptor: Descriptor, offset: int = 0, validator: str | None = None
+    ) -> BlobSource:
+        return _StoredBlob(self._store.open_blob(descriptor.digest), offset)
+
+    def origins(self, digest: Digest) -> tuple[str, ...]:
+        return tuple(f"{host}/{path}" for host, path in self._store.origins(digest))
+
+    def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
+        return ()
+
+    def close(self) -> None:
+        self._lease.__exit__(None, None, None)
+
+
+class _StoredBlob:
+    """A blob file, from ``offset`` on."""
+
+    validator: str | None = None
+
+    def __init__(self, file: BinaryIO, offset: int) -> None:
+        self._file = file
+        self._file.seek(offset)
+        self.offset = offset
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self._file.readinto(buffer)  # type: ignore[attr-defined,no-any-return]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class StorageDestination(ImageDestination):
+    """Writes one image into the store.
+
+    Workers fill partial files; what they finish is queued, and :meth:`settle` makes all of it
+    durable in one step of the calling thread.  ``image`` is the result after :meth:`commit`.
+    """
+
+    def __init__(self, reference: StorageReference) -> None:
+        if reference.named is None:
+            raise InvalidReferenceError(f"{reference.text!r} cannot be the name of an image")
+        self._reference = reference
+        self._named = reference.named
+        self._store = reference.home.store
+        self._cancel = reference.home.cancel
+        self._lease = self._store.lease(f"write {reference.named}")
+        self._lease.__enter__()
+        self._lock = threading.Lock()
+        self._staged: list[StagedBlob] = []
+        self._fetched_elsewhere: list[tuple[BlobFeed, BlobHint]] = []
+        self._manifest: RawManifest | None = None
+        self._members: list[RawManifest] = []
+        self._via: RawManifest | None = None
+        self._origins: tuple[str, ...] = ()
+        self.image: ImageRecord | None = None
+
+    @property
+    def reference(self) -> StorageReference:
+        return self._reference
+
+    @property
+    def traits(self) -> DestinationTraits:
+        return DestinationTraits(concurrent=True)
+
+    def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
+        wanted = [(hint.digest, hint.size) for hint in hints if hint.digest is not None]
+        held = self._lease.adopt(wanted)
+        return [hint.digest in held for hint in hints]
+
+    def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:
+        if hint.digest is None or hint.size is None:
+            raise UnsupportedError("the store needs to know a blob's digest and size in advance")
+        blob = Descriptor(hint.media_type, hint.digest, hint.size)
+        with self._lease.ingest(
+            hint.digest,
+            hint.size,
+            origin=hint.origins[0] if hint.origins else None,
+            waiting=feed.waiting,
+            cancel=self._cancel,
+        ) as ingest:
+            if ingest.present:
+                with self._lock:
+                    self._fetched_elsewhere.append((feed, hint))
+                return WrittenBlob(blob, "present")
+            self._fill(ingest, feed)
+            staged = ingest.stage(hint.digest, hint.size)
+        with self._lock:
+            self._staged.append(staged)
+            self._origins = self._origins or hint.origins
+        return WrittenBlob(blob, "copied")
+
+    def _fill(self, ingest: Ingest, feed: BlobFeed) -> None:
+        """Bring the partial file to its verified end; a bad resumed one is begun anew, once."""
+        held = ingest.offset
+        start = feed.start(held, ingest.hasher, ingest.validator)
+        if start != held:
+            ingest.restart()
+        ingest.remember(feed.validator)
+        try:
+            pump(feed, ingest.write)
+        except IntegrityError:
+            ingest.restart()  # what is held is wrong, and must not be resumed by anybody
+            if start == 0:
+                raise
+            feed.start()
+            ingest.remember(feed.validator)
+            pump(feed, ingest.write)
+
+    def settle(self) -> None:
+        with self._lock:
+            staged, self._staged = self._staged, []
+            elsewhere, self._fetched_elsewhere = self._fetched_elsewhere, []
+        if staged:
+            self._lease.commit_blobs(staged, origin=self._origin())
+        if elsewhere:
+            held = self._lease.adopt((h.digest, h.size) for _, h in elsewhere if h.digest)
+            for feed, hint in elsewhere:
+                if hint.digest not in held:  # its owner died between file and record
+                    self.write_blob(feed, hint)
+                    self.settle()
+
+    def _origin(self) -> tuple[str, str] | None:
+        if not self._origins:
+            return None
+        host, _, path = self._origins[0].partition("/")
+        return host, path
+
+    def write_manifest(
+        self, raw: RawManifest, instance: Digest | None = None, via: RawManifest | None = None
+    ) -> None:
+        if instance is not None:
+            self._members.append(raw)
+        else:
+            self._manifest, self._via = raw, via
+
+    def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
+        raise UnsupportedError("the store does not keep signatures yet")
+
+    def commit(self) -> None:
+        assert self._manifest is not None, "write_manifest comes first"
+        self.settle()
+        self.image = self._lease.publish(
+            Publication(
+                raw=self._manifest,
+                names=(self._named,),
+                members=tuple(self._members),
+                via=self._via,
+            )
+        )
+
+    def close(self) -> None:
+        """End the session; finished blobs of a failed one stay for the next attempt."""
+        self._lease.__exit__(None, None, None)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lease.__exit__(kind, value, traceback)
