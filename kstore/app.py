@@ -1,0 +1,116 @@
+"""The composition root: settings become a store, transports and credentials."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kstore.settings import Settings
+from kstore.store import Store
+from kstore.streams import Cancel
+
+if TYPE_CHECKING:
+    from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+    from kstore.transports import Transports
+
+__all__ = ["App", "RegistryOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """What a command line says about registries; None where it says nothing.
+
+    ``creds`` is ``USER[:PASSWORD]``.
+    """
+
+    tls_verify: bool | None = None
+    cert_dir: Path | None = None
+    creds: str | None = None
+    authfile: Path | None = None
+
+
+class App:
+    """Makes the handles an operation needs.
+
+    ``ask_secret`` asks the user for a password (the argument is the prompt), ``warn`` shows a
+    warning.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        ask_secret: Callable[[str], str] | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._ask_secret = ask_secret
+        self._warn = warn
+
+    def open_store(self, command: str, *, read_only: bool = False) -> Store:
+        """The store; ``command`` is noted in the name log.  ``read_only`` changes nothing on disk
+        and also works where the store does not exist yet (it is empty then)."""
+        return Store.open(self.settings.root, command=command, read_only=read_only, warn=self._warn)
+
+    def transports(
+        self,
+        store: Store,
+        options: RegistryOptions | None = None,
+        cancel: Cancel | None = None,
+    ) -> Transports:
+        """The transports of one command."""
+        from kstore.transports import Transports, TransportSettings
+
+        options = options or RegistryOptions()
+        stop = cancel or Cancel()
+        registry = self.registry_settings(options)
+        lookup = self._credential_lookup(options)
+
+        def connect(host: str) -> RegistryClient:
+            from kstore.registry import RegistryClient
+
+            return RegistryClient(host, registry, lookup, cancel=stop, warn=self._warn)
+
+        return Transports(TransportSettings(store, connect, stop))
+
+    def registry_settings(self, options: RegistryOptions) -> RegistrySettings:
+        """How registries are spoken to."""
+        from kstore import __version__
+        from kstore.registry import RegistrySettings
+
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return RegistrySettings(
+            tls_verify=options.tls_verify is not False,
+            cert_dir=options.cert_dir,
+            cert_search=self.settings.cert_search,
+            user_agent=f"kstore/{__version__} python/{python}",
+        )
+
+    def auth_files(self, options: RegistryOptions) -> AuthFiles:
+        """The files credentials are read from and written to."""
+        from kstore.registry import AuthFiles
+
+        if options.authfile is not None:
+            return AuthFiles((), explicit=options.authfile)
+        files = self.settings.auth_files
+        if self.settings.auth_file_is_explicit:
+            return AuthFiles((), explicit=files[0])
+        return AuthFiles(files)
+
+    def _credential_lookup(
+        self, options: RegistryOptions
+    ) -> Callable[[str, str], Credentials | None]:
+        if options.creds is None:
+            return self.auth_files(options).lookup
+        given = self._given_credentials(options.creds)
+        return lambda host, path: given
+
+    def _given_credentials(self, text: str) -> Credentials:
+        from kstore.registry import Credentials, parse_creds
+
+        if ":" not in text and self._ask_secret is not None:
+            return Credentials(text, self._ask_secret(f"Password for {text}: "))
+        return parse_creds(text)

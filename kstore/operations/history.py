@@ -1,0 +1,75 @@
+"""How an image was made, and what its names have meant."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kstore.operations.inspect import inspect_image
+from kstore.reference import LOCAL_DOMAIN, Named, has_domain
+from kstore.store import NameChange, Store
+
+__all__ = ["HistoryRow", "image_history", "name_history"]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """One step of an image's making.
+
+    ``id`` is the image's on the newest row and None on the others; ``size`` is the layer's as
+    stored, in bytes, and None where the config names more layers than the manifest has.
+    """
+
+    id: str | None
+    created: dt.datetime | None
+    created_by: str
+    size: int | None
+    comment: str
+    empty: bool
+
+
+def image_history(store: Store, text: str) -> tuple[HistoryRow, ...]:
+    """The steps of image ``text``, newest first; empty if its config tells none."""
+    inspection = inspect_image(store, text)
+    sizes = [layer.size for layer in inspection.manifest.layers]
+    rows = []
+    for entry in inspection.config.history:
+        size = 0 if entry.empty_layer else sizes.pop(0) if sizes else None
+        rows.append(
+            HistoryRow(
+                id=None,
+                created=entry.created,
+                created_by=entry.created_by,
+                size=size,
+                comment=entry.comment,
+                empty=entry.empty_layer,
+            )
+        )
+    rows.reverse()
+    if rows:
+        first = rows[0]
+        rows[0] = HistoryRow(
+            inspection.image.id,
+            first.created,
+            first.created_by,
+            first.size,
+            first.comment,
+            first.empty,
+        )
+    return tuple(rows)
+
+
+def name_history(store: Store, text: str | None, limit: int | None = None) -> Sequence[NameChange]:
+    """Which image names have pointed to, newest change first.
+
+    ``text`` is a name (without tag: every tag of the repository); None means all names.  A short
+    name means the one made here (``localhost/...``) if it has a history, else docker.io's.
+    """
+    if text is None:
+        return store.name_log(None, limit)
+    if not has_domain(text):
+        local = store.name_log(Named.parse(text, default_domain=LOCAL_DOMAIN), limit)
+        if local:
+            return local
+    return store.name_log(Named.parse(text), limit)

@@ -1,0 +1,74 @@
+"""Keep and forget credentials for registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kstore.errors import AuthError, InvalidInputError, NotFoundError
+from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+
+__all__ = ["LoginResult", "log_in", "log_out", "logged_in_as"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResult:
+    """The registry, and the file the credentials were written to."""
+
+    registry: str
+    file: Path
+
+
+def log_in(
+    registry: str,
+    credentials: Credentials,
+    files: AuthFiles,
+    settings: RegistrySettings,
+    *,
+    warn: Callable[[str], None] | None = None,
+) -> LoginResult:
+    """Try ``credentials`` on ``registry`` (``host[:port]``), and keep them if it takes them.
+
+    Raises InvalidInputError for a name that is no registry, AuthError if they are refused (nothing
+    is written then), RemoteError if the registry cannot be asked.
+    """
+    host = _host(registry)
+    with RegistryClient(host, settings, lambda *_: credentials, warn=warn) as client:
+        client.ping()
+    return LoginResult(host, files.store(host, credentials))
+
+
+def logged_in_as(registry: str, files: AuthFiles) -> str:
+    """The user name kept for ``registry``; AuthError if there is none."""
+    host = _host(registry)
+    found = files.lookup(host, "")
+    if found is None or not found.username:
+        raise AuthError(f"not logged in to {host}", hint=f"kstore login {host}")
+    return found.username
+
+
+def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False) -> Path:
+    """Forget the credentials of ``registry``, or all of them; returns the file that was changed.
+
+    Raises NotFoundError if there are none for ``registry``.
+    """
+    if everywhere:
+        if registry is not None:
+            raise InvalidInputError("--all takes no registry name")
+        return files.erase_all()
+    if registry is None:
+        raise InvalidInputError("say which registry to log out from, or --all")
+    host = _host(registry)
+    try:
+        return files.erase(host)
+    except NotFoundError as exc:
+        raise NotFoundError(f"not logged in to {host}") from exc
+
+
+def _host(registry: str) -> str:
+    """``host[:port]`` out of what people write, scheme and slash included."""
+    host = registry.removeprefix("https://").removeprefix("http://").rstrip("/")
+    if not host or "/" in host or "@" in host or any(char.isspace() for char in host):
+        raise InvalidInputError(f"{registry[:200]!r} is not a registry (HOST[:PORT])")
+    return host

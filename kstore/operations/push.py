@@ -1,0 +1,101 @@
+"""Send an image of the store to a registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kstore.copier import CopyOptions, copy_image
+from kstore.copier.progress import ProgressSink, ignore
+from kstore.digest import Digest
+from kstore.errors import InvalidInputError, UnsupportedError
+from kstore.interfaces import ImageReference
+from kstore.reference import LOCAL_DOMAIN, Named
+from kstore.signing.policy import AcceptAnything
+from kstore.store import Store
+from kstore.streams import Cancel
+from kstore.transports import Transports, split_transport
+
+__all__ = ["PushOptions", "PushResult", "push_image"]
+
+
+@dataclass(frozen=True, slots=True)
+class PushOptions:
+    """``parallel``: blobs moved at once."""
+
+    parallel: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """The manifest's digest, which is the one that was pulled, and where it went."""
+
+    digest: Digest
+    destination: str
+
+
+def push_image(
+    store: Store,
+    transports: Transports,
+    image: str,
+    destination: str | None = None,
+    options: PushOptions | None = None,
+    *,
+    progress: ProgressSink = ignore,
+    cancel: Cancel | None = None,
+) -> PushResult:
+    """Push ``image`` (name or ID) to ``destination``, or under its own name.
+
+    Manifest and blobs leave byte for byte as they came; blobs the registry has are not sent.
+    Raises ImageNotFoundError, InvalidInputError, and what the registry answers.
+    """
+    options = options or PushOptions()
+    source = transports.storage.parse_reference(_in_store(image))
+    target = _target(store, transports, source.text, destination)
+    result = copy_image(
+        source,
+        target,
+        AcceptAnything(),
+        CopyOptions(parallel=options.parallel),
+        progress=progress,
+        cancel=cancel,
+    )
+    where = str(target.docker_reference or target.within_transport)
+    return PushResult(result.raw.digest, where)
+
+
+def _in_store(text: str) -> str:
+    split = split_transport(text)
+    if split is None:
+        return text
+    transport, rest = split
+    if transport not in ("kstore", "storage"):
+        raise InvalidInputError(f"{text[:200]!r} is not an image of the store")
+    return rest
+
+
+def _target(
+    store: Store, transports: Transports, image: str, destination: str | None
+) -> ImageReference:
+    if destination is None:
+        return transports.docker.reference(_own_name(store, image))
+    split = split_transport(destination)
+    if split is None:
+        return transports.docker.reference(Named.parse(destination))
+    if split[0] != "docker":
+        raise UnsupportedError(f"cannot push to {split[0]}: yet; only docker:// is supported")
+    return transports.parse(destination)
+
+
+def _own_name(store: Store, image: str) -> Named:
+    found = store.find_image(image)
+    if found.name is None:
+        raise InvalidInputError(
+            f"image {image!r} was given by ID, so it is not clear where to push it",
+            hint="kstore push IMAGE DESTINATION",
+        )
+    if found.name.domain == LOCAL_DOMAIN:
+        raise InvalidInputError(
+            f"{found.name} is a local name that belongs to no registry",
+            hint=f"kstore push {found.name.path} REGISTRY/{found.name.path}",
+        )
+    return found.name

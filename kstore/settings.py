@@ -1,0 +1,73 @@
+"""Where things are on this machine, read from the environment once.
+
+Only :func:`load` looks at the environment, and only the command line calls it; everything below
+gets values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["SYSTEM_ROOT", "Settings", "load"]
+
+#: The store of the root user.
+SYSTEM_ROOT = Path("/var/lib/kstore")
+
+_SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``root``: the store; ``auth_files``: credential files in the order they are read, the first
+    being the one ``login`` writes; ``auth_file_is_explicit``: the user named that one, so no
+    other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates."""
+
+    root: Path
+    auth_files: tuple[Path, ...]
+    auth_file_is_explicit: bool
+    cert_search: tuple[Path, ...]
+
+
+def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
+    """Settings of this user and machine.
+
+    ``root`` (the --root option) beats KSTORE_ROOT, which beats the default: /var/lib/kstore for
+    root, the user data directory (XDG) for everybody else.
+    """
+    home = Path(environ.get("HOME") or "~").expanduser()
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    explicit = environ.get("REGISTRY_AUTH_FILE")
+    return Settings(
+        root=(root or _root(environ)).absolute(),
+        auth_files=(Path(explicit),) if explicit else _auth_files(environ, home, config),
+        auth_file_is_explicit=bool(explicit),
+        cert_search=(config / "containers/certs.d", *_SYSTEM_CERTS),
+    )
+
+
+def _root(environ: Mapping[str, str]) -> Path:
+    if environ.get("KSTORE_ROOT"):
+        return Path(environ["KSTORE_ROOT"])
+    if os.geteuid() == 0:
+        return SYSTEM_ROOT
+    if environ.get("XDG_DATA_HOME"):
+        return Path(environ["XDG_DATA_HOME"]) / "kstore"
+    import platformdirs
+
+    return platformdirs.user_data_path("kstore", appauthor=False)
+
+
+def _auth_files(environ: Mapping[str, str], home: Path, config: Path) -> tuple[Path, ...]:
+    """The files podman and docker keep credentials in, in podman's order."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    first = Path(runtime) if runtime else Path("/run/containers") / str(os.getuid())
+    docker = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
+    return (
+        first / ("containers/auth.json" if runtime else "auth.json"),
+        config / "containers/auth.json",
+        docker / "config.json",
+        home / ".dockercfg",
+    )
