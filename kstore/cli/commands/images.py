@@ -1,0 +1,153 @@
+"""``kstore images``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kstore.cli.formatting import Form, format_option
+from kstore.cli.grammar import declare
+from kstore.cli.options import image_argument, no_trunc_option
+from kstore.cli.output import write, write_table
+from kstore.cli.session import Session, pass_session
+from kstore.cli.text import NONE, human_age, human_size, short_id
+
+if TYPE_CHECKING:
+    from kstore.operations.images import ImageSummary
+
+__all__ = ["command"]
+
+_FIELDS = (
+    *("ID", "Name", "Repository", "Tag", "Digest", "Created", "CreatedSince", "CreatedAt"),
+    *("Size", "Bytes", "Platform", "Labels"),
+)
+_TITLES = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
+_ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
+    "created": None,  # the order the store answers in
+    "size": lambda row: -row.size,
+    "repository": lambda row: (row.repository is None, row.repository, row.tag or ""),
+    "tag": lambda row: (row.tag is None, row.tag, row.repository or ""),
+    "id": lambda row: row.id,
+}
+
+
+@declare(
+    "images",
+    examples=(
+        ("kstore images", "everything in the store"),
+        ("kstore images busybox", "every tag of a repository"),
+        ("kstore images --filter dangling=true -q", "IDs of the images without a name"),
+        ("kstore images --format 'table {{.Name}} {{.Size}}'", "your own table"),
+    ),
+)
+@image_argument("name", metavar="[NAME]", required=False)
+@click.option("-q", "--quiet", is_flag=True, help="Only image IDs, each once")
+@no_trunc_option
+@click.option("--digests", is_flag=True, help="Show manifest digests, too")
+@click.option("-n", "--noheading", is_flag=True, help="No header line")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="dangling=true|false, label=KEY[=VALUE] or reference=PATTERN; may be repeated",
+)
+@click.option("--sort", type=click.Choice(list(_ORDERS)), default="created", show_default=True)
+@format_option(_FIELDS)
+@pass_session
+def command(
+    session: Session,
+    name: str | None,
+    quiet: bool,
+    no_trunc: bool,
+    digests: bool,
+    noheading: bool,
+    filters: tuple[str, ...],
+    sort: str,
+    form: str | None,
+) -> None:
+    """List the images in the store, newest first, a line for each name.
+
+    NAME keeps the images of one repository (or of one tag); patterns like 'team/*' work.
+    """
+    from kstore.operations.images import list_images
+
+    shape = Form(form, _FIELDS)
+    with session.open_store("images", read_only=True) as store:
+        rows = list_images(store, name, filters)
+    if (order := _ORDERS[sort]) is not None:
+        rows.sort(key=order)
+    if quiet:
+        write("\n".join(dict.fromkeys(short_id(row.id, full=no_trunc) for row in rows)))
+        return
+    now = dt.datetime.now(dt.UTC)
+    if shape.given:
+        shape.write_list(
+            [_fields(row, now, no_trunc=no_trunc) for row in rows],
+            as_json=lambda: _json(rows),
+            titles=_TITLES,
+            heading=not noheading,
+        )
+        return
+    digest_title = ("DIGEST",) if digests else ()
+    write_table(
+        ("REPOSITORY", "TAG", *digest_title, "IMAGE ID", "CREATED", "SIZE"),
+        [_cells(row, now, digests=digests, no_trunc=no_trunc) for row in rows],
+        heading=not noheading,
+    )
+
+
+def _cells(
+    row: ImageSummary, now: dt.datetime, *, digests: bool, no_trunc: bool
+) -> tuple[str, ...]:
+    return (
+        row.repository or NONE,
+        row.tag or NONE,
+        *((str(row.digest),) if digests else ()),
+        short_id(row.id, full=no_trunc),
+        human_age(row.created, now),
+        human_size(row.size),
+    )
+
+
+def _fields(row: ImageSummary, now: dt.datetime, *, no_trunc: bool) -> dict[str, Any]:
+    age = human_age(row.created, now)
+    return {
+        "ID": short_id(row.id, full=no_trunc),
+        "Name": str(row.name.name) if row.name else NONE,
+        "Repository": row.repository or NONE,
+        "Tag": row.tag or NONE,
+        "Digest": str(row.digest),
+        "Created": age,
+        "CreatedSince": age,
+        "CreatedAt": row.created,
+        "Size": human_size(row.size),
+        "Bytes": row.size,
+        "Platform": str(row.image.platform),
+        "Labels": row.image.labels,
+    }
+
+
+def _json(rows: Iterable[ImageSummary]) -> list[dict[str, Any]]:
+    """One object for each image, with all of its names that are listed."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        entry = found.setdefault(
+            (row.id, str(row.digest)),
+            {
+                "id": row.id,
+                "names": [],
+                "digest": str(row.digest),
+                "created": row.created,
+                "size": row.size,
+                "platform": str(row.image.platform),
+                "labels": row.image.labels,
+            },
+        )
+        if row.name is not None:
+            entry["names"].append(str(row.name.name))
+    return list(found.values())

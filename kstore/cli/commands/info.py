@@ -1,0 +1,59 @@
+"""``kstore info``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kstore.cli.formatting import Form, format_option
+from kstore.cli.grammar import declare
+from kstore.cli.output import write
+from kstore.cli.session import Session, pass_session
+from kstore.cli.text import human_size, printable
+
+__all__ = ["command"]
+
+_SIZES = ("_bytes", "mem_total")
+
+
+@declare(
+    "info",
+    examples=(
+        ("kstore info", "for people"),
+        ("kstore info --format '{{.store.root}}'", "one fact, for scripts"),
+    ),
+)
+@format_option()
+@pass_session
+def command(session: Session, form: str | None) -> None:
+    """Show facts about this machine, the store and kstore."""
+    from kstore.operations.info import store_info
+
+    shape = Form(form)
+    with session.open_store("info", read_only=True) as store:
+        facts = store_info(store).to_json()
+    if shape.given:
+        shape.write_one(facts)
+    else:
+        write("\n".join(_lines(facts)))
+
+
+def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Nested facts as indented ``name: value`` lines."""
+    for key, value in facts.items():
+        label = f"{indent}{key.replace('_', ' ')}:"
+        if isinstance(value, Mapping):
+            yield label
+            yield from _lines(value, f"{indent}  ")
+        else:
+            yield f"{label} {_shown(key, value)}"
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith(_SIZES):
+        return human_size(value)
+    return printable(str(value))

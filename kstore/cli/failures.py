@@ -1,0 +1,92 @@
+"""How a run that failed ends: one sentence on standard error, and an exit code.
+
+===  =======================================================================
+  1  any other failure, also a defect of kstore itself
+  2  the command line is wrong
+3-10 see ``kstore.errors``
+130  Ctrl-C
+141  the reader of standard output went away (nothing is said)
+143  SIGTERM
+===  =======================================================================
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+import click
+
+from kstore.cli.interrupts import Interrupts
+from kstore.cli.session import Session, tell
+from kstore.errors import CancelledError, KstoreError
+
+__all__ = ["exit_code_of"]
+
+_BROKEN_PIPE = 141
+_OUTPUT_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+_GLOBAL_OPTIONS = ("--root", "--log-level", "--version")
+
+
+def exit_code_of(error: BaseException, session: Session, interrupts: Interrupts) -> int:
+    """Tell the user about ``error``; return the exit code it means."""
+    if interrupts.received is not None and isinstance(
+        error, (KeyboardInterrupt, CancelledError, click.Abort)
+    ):
+        return _interrupted(session, interrupts)
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case KeyboardInterrupt() | click.Abort():
+            return _interrupted(session, interrupts)
+        case click.UsageError():
+            return _usage(error)
+        case click.ClickException():
+            return _failed(error.format_message(), None, error.exit_code)
+        case BrokenPipeError():
+            return _BROKEN_PIPE
+        case KstoreError():
+            return _failed(error.message, error.hint, error.exit_code)
+    return _internal(error, session)
+
+
+def _interrupted(session: Session, interrupts: Interrupts) -> int:
+    tell(f"kstore: stopped{f'; {session.on_interrupt}' if session.on_interrupt else ''}")
+    return interrupts.exit_code
+
+
+def _failed(message: str, hint: str | None, code: int) -> int:
+    tell(f"kstore: {message}")
+    if hint:
+        tell(f"hint: {hint}")
+    return code
+
+
+def _usage(error: click.UsageError) -> int:
+    context = error.ctx
+    if context is not None:
+        # Not through tell(): the usage line comes from our own texts, and may be wrapped.
+        click.echo(context.get_usage(), err=True)
+    command = context.command_path if context is not None else "kstore"
+    message, hint = error.format_message().rstrip("."), f"{command} --help"
+    if isinstance(error, click.NoSuchOption) and error.option_name in _GLOBAL_OPTIONS:
+        message = error.message.rstrip(".")
+        hint = f"{error.option_name} goes before the command: kstore {error.option_name} ..."
+    return _failed(message[:1].lower() + message[1:], hint, error.exit_code)
+
+
+def _internal(error: BaseException, session: Session) -> int:
+    if session.log_level == "debug":
+        import traceback
+
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    # What files of the store and the user can do is translated where it happens; what is left is
+    # the output itself.
+    if isinstance(error, OSError) and error.errno in _OUTPUT_FAILED and error.filename is None:
+        return _failed(f"standard output cannot be written: {error.strerror}", None, 1)
+    words = str(error).strip() or "no details"
+    return _failed(
+        f"internal error, please report it: {type(error).__name__}: {words}",
+        None if session.log_level == "debug" else "kstore --log-level debug ... shows where",
+        1,
+    )

@@ -1,0 +1,133 @@
+"""The ``kstore`` program: the command table, the global options, and how a run begins and ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from kstore.cli.failures import exit_code_of
+from kstore.cli.grammar import Entry, LazyGroup
+from kstore.cli.interrupts import Interrupts
+from kstore.cli.session import LOG_LEVELS, Session, pass_session
+
+__all__ = ["COMMANDS", "COMPLETE_VARIABLE", "cli", "main"]
+
+COMPLETE_VARIABLE = "_KSTORE_COMPLETE"
+
+
+def _entry(module: str, section: str, summary: str) -> Entry:
+    return Entry(f"kstore.cli.commands.{module}", section, summary)
+
+
+#: Name -> where the command is, and its line in ``kstore --help``; in the help's order.
+COMMANDS = {
+    "images": _entry("images", "Images", "List the images in the store"),
+    "inspect": _entry("inspect", "Images", "Show everything about an image, as JSON"),
+    "history": _entry("history", "Images", "Show how an image was made, step by step"),
+    "tag": _entry("tag", "Images", "Give an image another name"),
+    "untag": _entry("untag", "Images", "Take a name away, keep the image"),
+    "rmi": _entry("rmi", "Images", "Remove images"),
+    "import": _entry("import_", "Images", "Make an image from a tar file"),
+    "pull": _entry("pull", "Registries", "Bring an image from a registry into the store"),
+    "push": _entry("push", "Registries", "Send an image from the store to a registry"),
+    "login": _entry("login", "Registries", "Remember credentials for a registry"),
+    "logout": _entry("logout", "Registries", "Forget credentials for a registry"),
+    "serve": _entry("serve", "Registries", "Offer the store's images as a registry"),
+    "info": _entry("info", "Store", "Show this machine and the store"),
+    "check": _entry("check", "Store", "Verify that the store is intact"),
+    "prune": _entry("prune", "Store", "Remove what nothing needs any more"),
+    "version": _entry("version", "Store", "Show the version of kstore"),
+    "completion": _entry("completion", "Store", "Print a shell completion script"),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    invoke_without_command=True,
+    options_metavar="[OPTIONS]",
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="'kstore COMMAND --help' explains a command, with examples.",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Where the store is  [env: KSTORE_ROOT]",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS),
+    default="warn",
+    show_default=True,
+    help="How much to tell on standard error",
+)
+@click.option("--version", is_flag=True, help="Show the version and exit")
+@pass_session
+def cli(session: Session, root: Path | None, log_level: str, version: bool) -> None:
+    """Keep container images on this machine: pull, find, tag, push.  No daemon, no root."""
+    session.root = root
+    session.log_level = log_level
+    context = click.get_current_context()
+    if version:
+        from kstore import __version__
+
+        click.echo(f"kstore {__version__}")
+        context.exit()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line ``args`` (default: the process's own); return the exit code."""
+    _prepare_streams()
+    if COMPLETE_VARIABLE in os.environ:
+        return _complete(os.environ[COMPLETE_VARIABLE])
+    session = Session()
+    interrupts = Interrupts(lambda: session.cancel.cancel())
+    with interrupts.installed():
+        try:
+            _run(list(sys.argv[1:] if args is None else args), session)
+            code = 0
+        except BaseException as error:  # noqa: BLE001 - every way a run can end ends here
+            code = exit_code_of(error, session, interrupts)
+        return _flushed(code, session, interrupts)
+
+
+def _run(args: list[str], session: Session) -> None:
+    # Not cli.main(): it has its own words for interrupts and broken pipes.
+    with cli.make_context("kstore", args, obj=session) as context:
+        cli.invoke(context)
+    sys.stdout.flush()
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the parent, as in "kstore ... >&-"
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            # A label in a script that the locale cannot write must not end in a traceback.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int, session: Session, interrupts: Interrupts) -> int:
+    """``code``, after whatever the command printed before it failed has gone out."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or exit_code_of(error, session, interrupts)
+        # The interpreter flushes once more on its way out; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _complete(instruction: str) -> int:
+    from click.shell_completion import shell_complete
+
+    return shell_complete(cli, {"obj": Session()}, "kstore", COMPLETE_VARIABLE, instruction)

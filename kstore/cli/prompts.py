@@ -1,0 +1,59 @@
+"""Questions to the user, on the terminal and never on standard output."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+
+from kstore.errors import AuthError, InvalidInputError
+
+__all__ = ["MAX_SECRET", "ask", "ask_secret", "read_secret"]
+
+#: Bytes of the longest password read from standard input (tokens of cloud registries are long).
+MAX_SECRET = 64 * 1024
+
+
+def ask(prompt: str, default: str | None = None) -> str:
+    """Ask for a line; an empty answer means ``default``.
+
+    Raises AuthError where there is no terminal to ask on.
+    """
+    _require_terminal()
+    shown = f"{prompt} ({default}): " if default else f"{prompt}: "
+    sys.stderr.write(shown)
+    sys.stderr.flush()
+    return sys.stdin.readline(MAX_SECRET).strip() or default or ""
+
+
+def ask_secret(prompt: str) -> str:
+    """Ask for a password without echo; AuthError where there is no terminal."""
+    _require_terminal()
+    try:
+        return getpass.getpass(prompt, stream=sys.stderr)
+    except EOFError:
+        raise AuthError("no password was given") from None
+
+
+def read_secret() -> str:
+    """The password on standard input, without its final line break.
+
+    Raises InvalidInputError if there is none or it is longer than MAX_SECRET bytes.
+    """
+    data = sys.stdin.buffer.read(MAX_SECRET + 1)
+    if len(data) > MAX_SECRET:
+        raise InvalidInputError(f"the password on standard input exceeds {MAX_SECRET} bytes")
+    try:
+        secret = data.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidInputError("the password on standard input is not UTF-8") from None
+    if not secret:
+        raise InvalidInputError("there is no password on standard input")
+    return secret
+
+
+def _require_terminal() -> None:
+    if not sys.stdin.isatty():
+        raise AuthError(
+            "there is no terminal to ask for a user name or password on",
+            hint="give --username and --password-stdin",
+        )

@@ -1,0 +1,119 @@
+"""One run of the command line: what the global options said, and what every command needs.
+
+Made by ``main``, reached by commands through ``pass_session``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from kstore.cli.text import printable
+from kstore.errors import CancelledError, KstoreError
+
+if TYPE_CHECKING:
+    from kstore.app import App
+    from kstore.store import Store
+    from kstore.streams import Cancel
+
+__all__ = ["LOG_LEVELS", "PROGRESS_MODES", "Session", "pass_session", "tell"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LOG_LEVELS = ("error", "warn", "info", "debug")
+PROGRESS_MODES = ("auto", "tty", "plain", "json", "none")
+
+
+def tell(text: str) -> None:
+    """Write one line to standard error; what could steer a terminal is escaped."""
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
+
+
+class Session:
+    """Global options, the app, and the ways to talk to the user beside standard output.
+
+    ``on_interrupt`` is what Ctrl-C means to the running command, told to the user after it.
+    """
+
+    def __init__(self) -> None:
+        self.root: Path | None = None
+        self.log_level = "warn"
+        self.on_interrupt: str | None = None
+        self.show: Callable[[str], None] = tell
+        self._status = 0
+
+    @functools.cached_property
+    def cancel(self) -> Cancel:
+        """The flag that Ctrl-C raises and all work of this run watches."""
+        from kstore.streams import Cancel
+
+        return Cancel()
+
+    @functools.cached_property
+    def app(self) -> App:
+        """The composition root for the settings of this run."""
+        from kstore import settings
+        from kstore.app import App
+
+        self._configure_logging()
+        found = settings.load(os.environ, root=self.root)
+        return App(found, ask_secret=self.ask_secret, warn=self.warn)
+
+    def open_store(self, command: str, *, read_only: bool = False) -> Store:
+        """The store of this run; see ``App.open_store``."""
+        return self.app.open_store(command, read_only=read_only)
+
+    def warn(self, text: str) -> None:
+        """Show a warning, unless only errors are wanted."""
+        if self.log_level != "error":
+            self.show(f"kstore: warning: {text}")
+
+    def ask_secret(self, prompt: str) -> str:
+        """Ask for a password on the terminal, without echo."""
+        from kstore.cli.prompts import ask_secret
+
+        return ask_secret(prompt)
+
+    def report(self, error: KstoreError) -> None:
+        """Show an error and go on; the run ends with the exit code of the first one."""
+        if isinstance(error, CancelledError):
+            raise error
+        self.show(f"kstore: {error}")
+        if error.hint:
+            self.show(f"hint: {error.hint}")
+        self._status = self._status or error.exit_code
+
+    def finish(self, status: int = 0) -> None:
+        """End the command with the first reported error's exit code, or else with ``status``."""
+        code = self._status or status
+        if code:
+            raise click.exceptions.Exit(code)
+
+    def _configure_logging(self) -> None:
+        # The logging package takes milliseconds to import; without it the standard library still
+        # shows warnings, which is what the default level asks for.
+        if self.log_level != "warn":
+            from kstore.cli.logs import configure
+
+            configure(self.log_level)
+
+
+def pass_session(
+    function: Callable[Concatenate[Session, P], R],
+) -> Callable[P, R]:
+    """Give a command the session as its first argument."""
+
+    @functools.wraps(function)
+    def with_session(*args: P.args, **kwargs: P.kwargs) -> R:
+        session: Any = click.get_current_context().find_object(Session)
+        return function(session, *args, **kwargs)
+
+    return with_session

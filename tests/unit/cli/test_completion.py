@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import REPOSITORY, environment, run, run_process
+from tests.support.images import layer_tar
+
+SHELLS = {"bash": "kstore.bash", "zsh": "_kstore", "fish": "kstore.fish"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    tar = tmp_path / "rootfs.tar"
+    tar.write_bytes(layer_tar({"file": b"content"}))
+    root = tmp_path / "root"
+    assert run("--root", root, "import", "-q", tar, "base:1").code == 0
+    assert (
+        run("--root", root, "tag", "base:1", "docker.io/library/busybox", "quay.io/a/b").code == 0
+    )
+    return root
+
+
+def completed(words: str, root: Path, last: str = "") -> list[str]:
+    result = run_process(
+        env={
+            "_KSTORE_COMPLETE": "bash_complete",
+            "COMP_WORDS": f"kstore --root {root} {words}",
+            "COMP_CWORD": str(3 + len(words.split()) - (1 if last else 0)),
+        }
+    )
+    assert (result.code, result.err) == (0, "")
+    return [line.partition(",")[2] for line in result.out.splitlines() if line]
+
+
+def test_commands_are_completed(root: Path) -> None:
+    assert completed("im", root, last="im") == ["images", "import"]
+
+
+def test_names_are_completed_as_people_write_them(root: Path) -> None:
+    names = completed("inspect b", root, last="b")
+    assert names == ["base:1", "busybox:latest"]
+    assert "quay.io/a/b:latest" in completed("rmi", root)
+    assert completed("tag docker.io/", root, last="docker.io/") == [
+        "docker.io/library/busybox:latest"
+    ]
+
+
+def test_ids_are_completed_where_no_name_begins_so(root: Path) -> None:
+    image_id = run("--root", root, "images", "-q").out.strip()
+    assert completed(f"inspect {image_id[:4]}", root, last=image_id[:4]) == [image_id]
+
+
+def test_options_are_completed(root: Path) -> None:
+    assert "--digests" in completed("images --d", root, last="--d")
+
+
+def test_a_store_that_is_not_there_is_silence(tmp_path: Path) -> None:
+    assert completed("inspect b", tmp_path / "none", last="b") == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_store_is_silence(root: Path) -> None:
+    (root / "db" / "kstore.db").write_bytes(b"this is not a database" * 1000)
+    assert completed("inspect b", root, last="b") == []
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_each_shell_gets_a_script_and_we_ship_one(shell: str) -> None:
+    result = run("completion", shell)
+    assert result.code == 0
+    assert "_KSTORE_COMPLETE" in result.out
+    shipped = (REPOSITORY / "contrib" / "completions" / SHELLS[shell]).read_text()
+    assert "_KSTORE_COMPLETE" in shipped
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_accepts_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "kstore.bash"
+    script.write_text(run("completion", "bash").out)
+    done = subprocess.run(
+        ["bash", "-c", f"source {script} && complete -p kstore"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kstore" in done.stdout
