@@ -1,0 +1,67 @@
+"""Starting fast is a feature: what a command may load is a budget."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.images import layer_tar
+
+HEAVY = ("urllib3", "gnupg", "sqlite_utils", "rich")
+
+# Runs the command line inside the process and reports, last on stderr, what it has loaded.
+PROBE = """
+import sys
+from kstore.cli.main import main
+sys.argv[0] = "kstore"
+status = 0
+try:
+    status = main()
+except SystemExit as end:
+    status = end.code
+loaded = [name for name in {heavy!r} if name in sys.modules]
+print("LOADED", *loaded, file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def _loaded_by(*arguments: str, root: Path) -> list[str]:
+    probe = PROBE.format(heavy=HEAVY)
+    command = [sys.executable, "-c", probe, "--root", str(root), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert run.returncode == 0, run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("LOADED"), run.stderr
+    return last.split()[1:]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["images", "--help"], ["pull", "--help"]], ids=" ".join
+)
+def test_asking_for_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    assert _loaded_by(*arguments, root=tmp_path / "store") == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["images"], ["images", "--digests"], ["inspect", "some/image"]], ids=" ".join
+)
+def test_asking_the_store_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "layer.tar").write_bytes(layer_tar({"etc/motd": b"hello"}))
+    root = tmp_path / "store"
+    command = [sys.executable, "-m", "kstore", "--root", str(root), "import"]
+    subprocess.run(
+        [*command, str(tmp_path / "layer.tar"), "some/image"],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    assert _loaded_by(*arguments, root=root) == []
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = f"import sys, kstore; print([m for m in {HEAVY!r} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
