@@ -21,9 +21,10 @@ def serve_store(
 ) -> None:
     """Serve until ``cancel``; ``ready`` is told ``HOST:PORT`` once requests are answered.
 
-    Raises InvalidInputError for settings that would expose the store without saying so, and
-    StorageError if the address cannot be used.
+    Raises InvalidInputError for settings that would expose the store without saying so, RemoteError
+    if the address cannot be used, and StorageError if the store cannot.
     """
     with RegistryServer(open_store, settings, log=log) as server:
+        open_store().close()  # a store that cannot be used shows before anybody asks for it
         ready(server.address)
         server.serve_forever(cancel)

@@ -193,7 +193,7 @@ class Authenticator:
             status = response.status
             response.close()
             raise RemoteError(f"{what} has the status {status}", status=status)
-        token, life = _read_token(response.read(MAX_TOKEN_BODY, what), what)
+        token, life = _read_token(response.body, what)
         return token, started + life
 
 

@@ -24,13 +24,21 @@ if TYPE_CHECKING:
     from kstore.registry.http import Http, Reach
     from kstore.registry.messages import Payload, Response
 
-__all__ = ["SMALL_BODY", "Exchange"]
+__all__ = ["SMALL_BODY", "Exchange", "Load"]
 
 MAX_REDIRECTS = 5
 #: Allowance, in bytes, for answers whose body does not matter.
 SMALL_BODY = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FAREWELL_PATIENCE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A body to read whole: at most ``cap`` bytes; ``what`` names it in errors."""
+
+    cap: int
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class _Hop:
     patience: float
     allowance: int
     reach: Reach
+    load: Load | None = None
 
 
 class Exchange:
@@ -95,13 +104,15 @@ class Exchange:
         retry: bool = True,
         patience: float | None = None,
         allowance: int = SMALL_BODY,
+        load: Load | None = None,
     ) -> Response:
         """Send a request and return the answer, whatever its status, after what can be done.
 
         ``path`` is the repository (it selects the credentials), ``scopes`` what a token must
-        allow.  A 401 is answered once; temporary failures are retried where ``retry`` is set.
-        Redirects are followed for requests without a body.  Raises RemoteError, AuthError,
-        CancelledError.
+        allow.  ``allowance`` is how many bytes the body may have; with ``load`` it is read at
+        once, within the retries, if the status is 200.  A 401 is answered once; temporary failures
+        are retried where ``retry`` is set.  Redirects are followed for requests without a body.
+        Raises RemoteError, AuthError, IntegrityError (beyond ``load``), CancelledError.
         """
         target = self.url(url) if isinstance(url, str) else url
         repeatable = payload is None or payload.repeatable
@@ -110,7 +121,9 @@ class Exchange:
         answered = False
         while True:
             sent = self._authorization(target, path, scopes)
-            hop = _Hop(method, headers or {}, sent, payload, wait, allowance, self._reach(target))
+            hop = _Hop(
+                method, headers or {}, sent, payload, wait, allowance, self._reach(target), load
+            )
             response = self._patiently(hop, target, backoff)
             if response.status != 401 or answered or not self.is_own(response):
                 return response
@@ -157,6 +170,8 @@ class Exchange:
         while True:
             try:
                 response = self._follow(hop, url)
+                if hop.load is not None and response.status == 200:
+                    response.load(hop.load.cap, hop.load.what)
             except RemoteError as failure:
                 if backoff is None or not failure.retryable:
                     raise
@@ -199,7 +214,7 @@ class Exchange:
             hop.payload,
             cancel=cancel,
             patience=hop.patience,
-            allowance=hop.allowance,
+            allowance=hop.load.cap if hop.load is not None else hop.allowance,
             reach=hop.reach if url.origin != self._origin else "any",
         )
 
@@ -248,9 +263,10 @@ class Exchange:
 
         reach: Reach = "any" if request.trusted else self._reach(request.url, "public")
         wait = self.settings.response_timeout
-        if request.form is None:
-            hop = _Hop("GET", {}, request.authorization, None, wait, MAX_TOKEN_BODY, reach)
-        else:
-            kind = {"Content-Type": "application/x-www-form-urlencoded"}
-            hop = _Hop("POST", kind, None, Payload.of(request.form), wait, MAX_TOKEN_BODY, reach)
+        load = Load(MAX_TOKEN_BODY, f"the answer of the token server {request.url.origin.netloc}")
+        method, headers, payload = "GET", dict[str, str](), None
+        if request.form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            method, payload = "POST", Payload.of(request.form)
+        hop = _Hop(method, headers, request.authorization, payload, wait, SMALL_BODY, reach, load)
         return self._patiently(hop, request.url, self.backoff())

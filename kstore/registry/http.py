@@ -20,7 +20,7 @@ from kstore.errors import RemoteError, RemoteTimeoutError
 from kstore.registry.hosts import TlsFiles, is_local, is_private
 from kstore.registry.messages import EagerResponse, Payload, Response
 from kstore.registry.settings import RegistrySettings
-from kstore.registry.sockets import Watch, WatchedSocket, dial
+from kstore.registry.sockets import FloodError, Watch, WatchedSocket, dial
 from kstore.registry.tls import WatchedContext, tls_context
 from kstore.registry.urls import Origin, Url
 from kstore.streams import Cancel
@@ -234,6 +234,8 @@ class Http:
         if isinstance(exc, TimeoutError):
             reason = exc.args[0] if exc.args and isinstance(exc.args[0], str) else "no answer"
             return RemoteTimeoutError(f"{where} was given up: {reason}", retryable=True)
+        if isinstance(exc, FloodError):
+            return RemoteError(f"{where} was given up: {exc}")
         if isinstance(exc, (http.client.IncompleteRead, http.client.RemoteDisconnected)):
             return RemoteError(f"{where} closed the connection too early", retryable=True)
         if isinstance(exc, (http.client.HTTPException, ValueError)):

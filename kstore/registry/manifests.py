@@ -20,7 +20,7 @@ from kstore.errors import (
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.registry.answers import plain_text
 from kstore.registry.auth import repository_scope
-from kstore.registry.exchange import Exchange
+from kstore.registry.exchange import Exchange, Load
 from kstore.registry.targets import manifest_target
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Manifests:
             raise ManifestNotFoundError(self._no_manifest(path, reference))
         claimed = self._claimed_digest(response)
         declared = response.header("Content-Type")
-        data = response.read(MAX_MANIFEST_SIZE, f"manifest {reference} of {self._host}/{path}")
+        data = response.body
         expected = reference if isinstance(reference, Digest) else None
         raw = RawManifest.receive(data, declared, expected)
         if expected is None and claimed is not None and raw.media_type not in mt.SCHEMA1:
@@ -127,7 +127,9 @@ class Manifests:
             path=path,
             scopes=(repository_scope(path, "pull"),),
             headers=_ACCEPT,
-            allowance=MAX_MANIFEST_SIZE,
+            load=Load(MAX_MANIFEST_SIZE, f"manifest {reference} of {self._host}/{path}")
+            if method == "GET"
+            else None,
         )
         if response.status == 404:
             response.discard()

@@ -32,6 +32,8 @@ class Payload:
 class EagerResponse(http.client.HTTPResponse):
     """A response whose ``readinto`` returns what one receive brought, without a copy."""
 
+    _ahead: int | None = None
+
     def readinto(self, buffer: Any, /) -> int:
         if self.isclosed():
             return 0
@@ -43,7 +45,7 @@ class EagerResponse(http.client.HTTPResponse):
             self.close()
             return 0
         view = memoryview(buffer)[: self.length]  # no length: up to the end of the connection
-        count = self.fp.readinto1(view)
+        count = self._receive(view)
         if self.length is None:
             if count == 0:
                 self.close()
@@ -55,12 +57,23 @@ class EagerResponse(http.client.HTTPResponse):
             self.close()
         return count
 
+    def _receive(self, view: memoryview) -> int:
+        """One receive.  Bytes that came with the head are served alone: asking for more than is
+        buffered would wait for the rest, and lose them if that fails."""
+        if self._ahead is None:
+            self._ahead = len(self.fp.peek())
+        if self._ahead > 0:
+            view = view[: self._ahead]
+        count: int = self.fp.readinto1(view)
+        self._ahead = max(0, self._ahead - count)
+        return count
+
 
 class Response:
     """The head of an answer, and its body as a stream.  Close it.
 
     ``release`` is called once, with whether the connection can serve another request; ``failure``
-    turns a network exception into an error.
+    turns a network exception into an error.  ``body`` is empty until :meth:`load`.
     """
 
     def __init__(
@@ -72,6 +85,7 @@ class Response:
     ) -> None:
         self.url = url
         self.status = raw.status
+        self.body = b""
         self._raw = raw
         self._release: Callable[[bool], None] | None = release
         self._failure = failure
@@ -108,15 +122,18 @@ class Response:
             self.close()
         return count
 
-    def read(self, cap: int, what: str) -> bytes:
-        """The whole body; IntegrityError naming ``what`` beyond ``cap`` bytes.  Closes."""
+    def load(self, cap: int, what: str) -> None:
+        """Read the whole body into :attr:`body` and close.
+
+        IntegrityError naming ``what`` beyond ``cap`` bytes.
+        """
         try:
             if (self.length or 0) > cap:
                 raise IntegrityError(f"{what} is {self.length} bytes, more than the limit of {cap}")
             body = self._read_beyond(cap)
             if len(body) > cap:
                 raise IntegrityError(f"{what} is larger than the limit of {cap} bytes")
-            return bytes(body)
+            self.body = bytes(body)
         finally:
             self.close()
 

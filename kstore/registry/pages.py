@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from kstore import strictjson
 from kstore.errors import InvalidManifestError, NotFoundError, RemoteError
-from kstore.registry.exchange import Exchange
+from kstore.registry.exchange import Exchange, Load
 from kstore.registry.urls import Url
 
 __all__ = ["listing"]
@@ -63,7 +63,7 @@ def listing(
 def _page(
     exchange: Exchange, url: Url, key: str, what: str, *, path: str, scopes: tuple[str, ...]
 ) -> tuple[list[object], str | None]:
-    response = exchange.request("GET", url, path=path, scopes=scopes, allowance=MAX_PAGE)
+    response = exchange.request("GET", url, path=path, scopes=scopes, load=Load(MAX_PAGE, what))
     if response.status != 200:
         refusal = exchange.refusal(response)
         if refusal.status == 404 and refusal.own:
@@ -71,7 +71,7 @@ def _page(
         raise exchange.error(refusal, what, path)
     link = _next_link(response.headers("Link"))
     try:
-        body = strictjson.loads(response.read(MAX_PAGE, what), what, cap=MAX_PAGE)
+        body = strictjson.loads(response.body, what, cap=MAX_PAGE)
         names = strictjson.as_object(body, what).get(key)
     except InvalidManifestError as exc:
         raise RemoteError(exc.message) from exc

@@ -17,11 +17,15 @@ from typing import Any
 from kstore.registry.settings import RegistrySettings
 from kstore.streams import Cancel
 
-__all__ = ["SLICE", "Watch", "WatchedSocket", "dial"]
+__all__ = ["SLICE", "FloodError", "Watch", "WatchedSocket", "dial"]
 
 #: The kernel's timeout, in seconds: how late a cancel may be noticed.
 SLICE = 0.1
 _HAPPENING = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
+
+
+class FloodError(OSError):
+    """The other side sends more than was allowed for; trying again is pointless."""
 
 
 class Watch:
@@ -59,7 +63,7 @@ class Watch:
         """Book received bytes."""
         self.allowance -= count
         if self.allowance < 0:
-            raise ConnectionAbortedError("it sent more than any honest answer holds")
+            raise FloodError("it sent more than any honest answer holds")
 
     def _check_patience(self, now: float, started: float) -> None:
         if self.deadline is not None and now >= self.deadline:

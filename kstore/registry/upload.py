@@ -89,7 +89,6 @@ class BlobUpload:
         except RemoteError as failure:
             if not failure.retryable or failure is self._body.failure:
                 raise
-            self._body.close()
             self._pause(failure)
             if finishing and self._exists():
                 return True  # only the good news was lost

@@ -88,7 +88,6 @@ class Upload:
                 f"the {self.offset} bytes received hash to {found}, not to {digest}",
             )
         ingest = self._open(lease)
-        ingest.digest = digest  # it was opened under a name of no meaning
         staged = ingest.stage(digest, self.offset)
         self._ingest = None
         return staged

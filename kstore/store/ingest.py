@@ -169,13 +169,14 @@ class Ingest:
     def stage(self, digest: Digest, size: int) -> StagedBlob:
         """Finish: durable, immutable and under its name; the row follows in ``commit_blobs``.
 
-        The caller has verified that the bytes hash to ``digest``: they replace whatever file has
-        that name, because that is how damage heals.  Raises SizeMismatchError when not exactly
-        ``size`` bytes are held.
+        The caller has verified that the bytes hash to ``digest`` (which an upload learns last, so
+        it need not be the one the ingest was opened under): they replace whatever file has that
+        name, because that is how damage heals.  Raises SizeMismatchError when not exactly ``size``
+        bytes are held.
         """
-        if digest != self.digest or size != self.offset:
+        if size != self.offset:
             raise SizeMismatchError(
-                f"{self.digest} has {self.offset} bytes, where {digest} of {size} was to be stored"
+                f"{digest} has {self.offset} bytes, where {size} were to be stored"
             )
         with storage_errors(f"finish {digest}"):
             self._finish_file()

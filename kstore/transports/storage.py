@@ -230,16 +230,18 @@ class StorageDestination(ImageDestination):
                 with self._lock:
                     self._fetched_elsewhere.append((feed, hint))
                 return WrittenBlob(blob, "present")
-            self._fill(ingest, feed)
+            self._fill(ingest, feed, hint.size)
             staged = ingest.stage(hint.digest, hint.size)
         with self._lock:
             self._staged.append(staged)
             self._origins = self._origins or hint.origins
         return WrittenBlob(blob, "copied")
 
-    def _fill(self, ingest: Ingest, feed: BlobFeed) -> None:
+    def _fill(self, ingest: Ingest, feed: BlobFeed, size: int) -> None:
         """Bring the partial file to its verified end; a bad resumed one is begun anew, once."""
         held = ingest.offset
+        if held == size:
+            return  # opening it has hashed every byte already
         start = feed.start(held, ingest.hasher, ingest.validator)
         if start != held:
             ingest.restart()

@@ -368,8 +368,10 @@ def test_two_processes_pulling_and_one_pruning_lose_nothing(scene: Scene) -> Non
             assert run("--root", scene.root, "rmi", *names).code == 0
 
 
-@pytest.mark.parametrize("command", [["pull"], ["tag"], ["tag", "x"], ["rmi"], ["push"],
-                                     ["images", "a", "b"], ["nonsense"], ["images", "--nonsense"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [["pull"], ["tag"], ["tag", "x"], ["rmi"], ["push"], ["images", "a", "b"], ["nonsense"]],
+)
 def test_a_wrong_call_is_a_usage_error(
     scene: Scene, command: list[str], run_it: Callable[..., Result]
 ) -> None:

@@ -87,7 +87,7 @@ def run_on_terminal(
     """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 100))
-    size = {"TERM": "xterm", **(env or {})}
+    size = {"TERM": "xterm", "COLUMNS": "100", "LINES": "40", **(env or {})}
     process = subprocess.Popen(
         [*program, *map(str, args)],
         stdin=theirs,

@@ -107,8 +107,9 @@ def ask(
     body: bytes | Iterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request on an open connection."""
-    connection.request(method, path, body, dict(headers or {}))
+    """One request on an open connection; an answer that comes before the body ends counts."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.request(method, path, body, dict(headers or {}))
     response = connection.getresponse()
     data = response.read()
     return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, data)

@@ -24,10 +24,11 @@ from kstore.operations.changes import apply_changes
         (["ENV A=one two"], {"Env": ["A=one two"]}),
         (["LABEL k=a=b"], {"Labels": {"k": "a=b"}}),
         (["LABEL=k="], {"Labels": {"k": ""}}),
-        (["EXPOSE 80 53/udp 8000-8010"], {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "8000-8010/tcp": {}}}),
+        (["EXPOSE 80 53/udp"], {"ExposedPorts": {"80/tcp": {}, "53/udp": {}}}),
+        (["EXPOSE 8000-8010"], {"ExposedPorts": {"8000-8010/tcp": {}}}),
         (["VOLUME /data /logs"], {"Volumes": {"/data": {}, "/logs": {}}}),
         (['VOLUME ["/data"]'], {"Volumes": {"/data": {}}}),
-        (["USER 1000:1000", "WORKDIR /srv", "STOPSIGNAL=SIGINT"], {"User": "1000:1000", "WorkingDir": "/srv", "StopSignal": "SIGINT"}),
+        (["USER 1000:1000", "STOPSIGNAL=SIGINT"], {"User": "1000:1000", "StopSignal": "SIGINT"}),
         (["workdir /srv"], {"WorkingDir": "/srv"}),
     ],
 )  # fmt: skip

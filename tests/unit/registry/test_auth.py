@@ -57,6 +57,18 @@ def test_wrong_basic_credentials_are_sent_once(
     assert len(stocked.seen("GET", "/tags/")) == 2
 
 
+def test_wrong_basic_credentials_lock_no_account_by_repetition(
+    stocked: FaultServer, make_client: ClientFactory
+) -> None:
+    stocked.auth = Basic(USER)
+    client = make_client(stocked, always(password="guess-word"))
+    for _ in range(2):
+        with pytest.raises(AuthError):
+            tag_list(client)
+    sent = [r for r in stocked.seen("GET", "/tags/") if "authorization" in r.headers]
+    assert len(sent) == 2
+
+
 def test_missing_credentials_are_named_as_missing(
     stocked: FaultServer, client: RegistryClient
 ) -> None:

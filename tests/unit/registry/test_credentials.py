@@ -89,6 +89,11 @@ def test_a_password_may_contain_colons_and_an_entry_line_breaks(file: Path) -> N
     assert auth_file(file, {"r.io": entry}).lookup("r.io", "") == Credentials("ü", "a:b:c")
 
 
+def test_padding_behind_a_password_is_no_part_of_it(file: Path) -> None:
+    files = auth_file(file, {"r.io": pair("u", "p\0\0")})
+    assert files.lookup("r.io", "") == Credentials("u", "p")
+
+
 def test_an_identity_token_is_found(file: Path) -> None:
     files = auth_file(
         file, {"r.io": {**pair("u", ""), "identitytoken": "t"}, "q.io": {"identitytoken": "t"}}

@@ -108,6 +108,17 @@ def test_an_endless_manifest_is_cut_off_at_four_mebibytes(
         client.get_manifest("team/app", "v1")
 
 
+@pytest.mark.parametrize("fault", [Fault(reset_after=10), Fault(truncate_after=10)])
+def test_a_manifest_that_breaks_off_is_asked_for_again(
+    stocked: FaultServer, client: RegistryClient, fault: Fault
+) -> None:
+    stocked.fault(fault, "GET", "/manifests/", times=2)
+    assert client.get_manifest("team/app", "v1") == RAW
+    stocked.fault(fault, "GET", "/manifests/", times=99)
+    with pytest.raises(RemoteError, match="4 attempts"):
+        client.get_manifest("team/app", "v1")
+
+
 def test_an_announced_oversize_is_refused_before_it_is_read(
     stocked: FaultServer, client: RegistryClient
 ) -> None:
@@ -183,6 +194,15 @@ def test_only_a_refusal_of_the_type_invites_another_type(
     with pytest.raises(error, match=r"no \[31m way") as caught:
         client.put_manifest("team/app", "v1", RAW)
     assert type(caught.value) is error
+
+
+def test_a_missing_blob_is_not_cured_by_another_type(
+    server: FaultServer, client: RegistryClient
+) -> None:
+    errors = [{"code": "MANIFEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]
+    server.fault(Fault(status=400, body=json.dumps({"errors": errors}).encode()), "PUT")
+    with pytest.raises(RemoteError, match="MANIFEST_BLOB_UNKNOWN"):
+        client.put_manifest("team/app", "v1", RAW)
 
 
 def test_a_stored_manifest_is_sent_again_after_a_temporary_failure(

@@ -122,3 +122,13 @@ def test_an_idle_connection_the_server_closed_is_no_failure(
     assert list(client.tags("team/app")) == ["v1"]
     server.hang_up()
     assert list(client.tags("team/app")) == ["v1"]
+
+
+def test_an_idle_connection_that_breaks_under_a_request_is_no_failure(
+    server: FaultServer, make_client: ClientFactory
+) -> None:
+    server.add_manifest(b"{}", "x/y", tag="v1")
+    client = make_client(server, attempts=1)
+    assert list(client.tags("team/app")) == ["v1"]
+    server.fault(Fault(swallow=0), "GET", "/tags/")
+    assert list(client.tags("team/app")) == ["v1"]

@@ -229,6 +229,7 @@ def test_a_broken_connection_keeps_what_arrived(registry: LocalRegistry) -> None
             f"Content-Length: {len(DATA)}\r\n\r\n".encode()
             + DATA[:100_000]
         )
+    registry.lines(2)  # the server has noticed
     answer = registry.ask("GET", location)
     assert answer.headers["range"] == "0-99999"
     assert patch(registry, location, DATA[100_000:], f"100000-{len(DATA) - 1}").status == 202
