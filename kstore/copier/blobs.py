@@ -22,6 +22,8 @@ __all__ = ["move_blobs"]
 
 #: Seconds between two progress events of one blob.
 _REPORT_INTERVAL = 0.1
+#: Seconds between two commits of finished blobs: many small ones share one.
+_SETTLE_INTERVAL = 0.25
 
 
 def move_blobs(
@@ -96,6 +98,7 @@ class _Mover:
                 raise
 
     def _collect(self, pending: set[Future[None]]) -> None:
+        settled = time.monotonic()
         while pending:
             # A finite wait keeps the main thread open to signals.
             done, _ = wait(pending, timeout=_REPORT_INTERVAL, return_when=FIRST_COMPLETED)
@@ -103,8 +106,9 @@ class _Mover:
             failed = [error for future in done if (error := future.exception()) is not None]
             if failed:
                 raise _first_cause(failed)
-            if done:
+            if not pending or time.monotonic() - settled >= _SETTLE_INTERVAL:
                 self._destination.settle()
+                settled = time.monotonic()
             self._stop.check()
 
     def _keep_finished(self, pending: set[Future[None]], cause: BaseException) -> None:

@@ -27,6 +27,8 @@ __all__ = ["Ingest", "StagedBlob", "Workshop", "open_ingest", "stage_file", "wri
 
 #: Bytes after which a partial download is made durable, so that a power cut costs no more.
 SYNC_BYTES = 64 << 20
+#: Blobs up to this many bytes are not resumed: fetching them again costs less than taking notes.
+SMALL_BYTES = 8 << 10
 #: Seconds without growth after which another owner of a download counts as stuck.
 STALL_SECONDS = 30.0
 
@@ -82,7 +84,14 @@ class Ingest:
     """
 
     def __init__(
-        self, workshop: Workshop, digest: Digest, part: Part, lock: HeldLock | None, side: Side
+        self,
+        workshop: Workshop,
+        digest: Digest,
+        part: Part,
+        lock: HeldLock | None,
+        side: Side,
+        *,
+        resumable: bool,
     ) -> None:
         self.digest = digest
         self.offset = 0
@@ -90,7 +99,8 @@ class Ingest:
         self.present = False
         self._workshop = workshop
         self._part = part
-        self._lock = lock  # None: a private file that nobody can resume
+        self._lock = lock  # None: its owner seems stuck, and this is a second download
+        self._resumable = resumable  # else the part is a private file that nobody looks for
         self._side = side
         self._synced = 0
         self._file: int | None = None
@@ -103,7 +113,7 @@ class Ingest:
         """Open the part and hash what may be trusted of it."""
         with storage_errors(f"open the partial download of {self.digest}"):
             self._file = _open_part(self._part.path)
-            old = self._part.read_side()
+            old = self._part.read_side() if self._resumable else Side()
             held = os.fstat(self._file).st_size
             if old.boot is None or old.boot != boot_id():
                 held = min(held, old.synced)  # the rest may be zeros after a power cut
@@ -181,7 +191,8 @@ class Ingest:
         with storage_errors(f"finish {digest}"):
             self._finish_file()
             staged = stage_file(self._workshop, self._part.path, digest, size)
-            self._part.side_path.unlink(missing_ok=True)
+            if self._resumable:
+                self._part.side_path.unlink(missing_ok=True)
         self._workshop.staged(staged)
         self._release()
         return staged
@@ -198,7 +209,7 @@ class Ingest:
         try:
             if self._file is not None:
                 with storage_errors(f"keep the partial download of {self.digest}"):
-                    if self._lock is None or self.offset == 0:
+                    if not self._resumable or self.offset == 0:
                         self._part.remove()
                     else:
                         self._sync()
@@ -233,7 +244,7 @@ class Ingest:
         self._note()
 
     def _note(self) -> None:
-        if self._lock is not None:
+        if self._resumable:
             facts = self._side
             self._side = Side(
                 facts.size, facts.origin, facts.validator, self._synced, boot_id(), os.getpid()
@@ -325,9 +336,10 @@ def open_ingest(
     part = Part.of(workshop.ingest, digest)
     lock = _ingest_lock(workshop, part, digest, waiting, cancel)
     side = Side(size=size, origin=origin)
-    if lock is None:
+    resumable = lock is not None and (size is None or size > SMALL_BYTES)
+    if not resumable:
         part = Part(workshop.private_file())
-    ingest = Ingest(workshop, digest, part, lock, side)
+    ingest = Ingest(workshop, digest, part, lock, side, resumable=resumable)
     try:
         found = workshop.blobs.has(digest) if trust_file else None
         if found is not None and size in (None, found):

@@ -18,7 +18,7 @@ CODE = """
     from kstore.store import Store
     with Store.open(Path(sys.argv[1])) as store, store.lease("pull") as lease:
         for name in ("one", "two"):
-            data = name.encode()
+            data = name.encode() * 4000
             with lease.ingest(Digest.of(data), len(data)) as ingest:
                 ingest.write(data)
                 staged = ingest.stage(Digest.of(data), len(data))
@@ -44,7 +44,7 @@ def test_a_blob_is_durable_before_its_name_and_its_name_before_its_row(
     ]
     finished(CODE, str(root), prefix=strace)
     lines = trace.read_text().splitlines()
-    for data in (b"one", b"two"):
+    for data in (b"one" * 4000, b"two" * 4000):
         hex_digest = Digest.of(data).hex
         steps = [
             rf"fsync\(\d+<[^>]*{hex_digest}\.part>",

@@ -207,6 +207,19 @@ def test_a_blob_whose_digest_shows_at_its_end_can_be_staged_under_it(store: Stor
     assert store.read_blob(DIGEST, cap=len(DATA)) == DATA
 
 
+def test_a_tiny_blob_is_not_resumed_and_takes_no_notes(store: Store, root: Path) -> None:
+    digest = Digest.of(b"tiny")
+    for _ in range(2):
+        with store.lease("test") as lease, lease.ingest(digest, 4) as ingest:
+            assert ingest.offset == 0
+            ingest.write(b"ti")
+        assert list((root / "ingest").iterdir()) == []
+    with store.lease("test") as lease, lease.ingest(digest, 4) as ingest:
+        ingest.write(b"tiny")
+        lease.commit_blobs([ingest.stage(digest, 4)])
+    assert store.read_blob(digest, cap=4) == b"tiny"
+
+
 def test_a_blob_of_unknown_size_can_be_ingested(store: Store) -> None:
     with store.lease("test") as lease, lease.ingest(DIGEST, None) as ingest:
         ingest.write(DATA)

@@ -75,7 +75,7 @@ def test_a_blob_belongs_to_the_repositories_whose_names_lead_to_it(store: Store)
 def test_facts_count_what_is_there(store: Store, root: Path) -> None:
     image = random_image(1)
     put_image(store, image, "a", "b")
-    with store.lease("test") as lease, lease.ingest(Digest.of(b"other"), 5) as ingest:
+    with store.lease("test") as lease, lease.ingest(Digest.of(b"other"), None) as ingest:
         ingest.write(b"oth")
     facts = store.facts()
     assert (facts.images, facts.names, facts.blobs) == (1, 2, 4)
