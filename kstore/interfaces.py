@@ -8,7 +8,7 @@ stands here, once.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
@@ -28,6 +28,7 @@ __all__ = [
     "ImageReference",
     "ImageSource",
     "ImageTransport",
+    "RetrySink",
     "SourceTraits",
     "WrittenBlob",
 ]
@@ -72,6 +73,10 @@ class BlobSource(ByteStream, Protocol):
 
     @property
     def validator(self) -> str | None: ...
+
+
+#: Told why a blob's transfer was interrupted, each time before it goes on where it stopped.
+RetrySink = Callable[[str], None]
 
 
 class BlobFeed(Protocol):
@@ -134,12 +139,17 @@ class ImageSource(Protocol):
 
     @abstractmethod
     def open_blob(
-        self, descriptor: Descriptor, offset: int = 0, validator: str | None = None
+        self,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: RetrySink | None = None,
     ) -> BlobSource:
         """Open a blob, in the middle if possible; see :class:`BlobSource`.
 
         With a ``validator``, a changed blob is delivered from the start instead of from
-        ``offset``.  Raises BlobNotFoundError.
+        ``offset``.  ``on_retry`` hears of lost connections, here and while reading, in the thread
+        that reads.  Raises BlobNotFoundError.
         """
 
     def origins(self, digest: Digest) -> tuple[str, ...]:

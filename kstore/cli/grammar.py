@@ -29,6 +29,7 @@ class Entry:
     module: str
     section: str
     summary: str
+    attribute: str = "command"
 
 
 class Command(click.Command):
@@ -72,14 +73,18 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
-        if not self.examples:
-            return
-        with formatter.section("Examples"):
-            for number, (line, meaning) in enumerate(self.examples):
-                if number:
-                    formatter.write("\n")
-                formatter.write_text(f"# {meaning}")
-                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+        _write_examples(formatter, self.examples)
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str, str]]) -> None:
+    if not examples:
+        return
+    with formatter.section("Examples"):
+        for number, (line, meaning) in enumerate(examples):
+            if number:
+                formatter.write("\n")
+            formatter.write_text(f"# {meaning}")
+            formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
 def declare(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
@@ -88,11 +93,25 @@ def declare(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Comm
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they run; its help needs only ``table``."""
+    """A group whose commands are imported when they run; its help needs only ``table``.
 
-    def __init__(self, *args: Any, table: Mapping[str, Entry], **kwargs: Any) -> None:
+    ``examples`` as for :class:`Command`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        table: Mapping[str, Entry],
+        examples: Sequence[tuple[str, str]] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.table = table
+        self.examples = tuple(examples)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_epilog(ctx, formatter)
+        _write_examples(formatter, self.examples)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.table)
@@ -101,7 +120,7 @@ class LazyGroup(click.Group):
         entry = self.table.get(cmd_name)
         if entry is None:
             return None
-        found: click.Command = importlib.import_module(entry.module).command
+        found: click.Command = getattr(importlib.import_module(entry.module), entry.attribute)
         return found
 
     def resolve_command(

@@ -39,10 +39,18 @@ COMMANDS = {
     "serve": _entry("serve", "Registries", "Offer the store's images as a registry"),
     "info": _entry("info", "Store", "Show this machine and the store"),
     "check": _entry("check", "Store", "Verify that the store is intact"),
+    "ingest": _entry("ingest", "Store", "List and drop partial downloads"),
     "prune": _entry("prune", "Store", "Remove what nothing needs any more"),
     "version": _entry("version", "Store", "Show the version of kstore"),
     "completion": _entry("completion", "Store", "Print a shell completion script"),
 }
+
+
+def _root(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Path | None:
+    # An unset variable in a script (--root "$DIR") must not make the current directory a store.
+    if text == "":
+        raise click.BadParameter("the name of the directory is empty")
+    return None if text is None else Path(text)
 
 
 @click.group(
@@ -57,7 +65,8 @@ COMMANDS = {
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
+    callback=_root,
     help="Where the store is  [env: KSTORE_ROOT]",
 )
 @click.option(
@@ -107,11 +116,11 @@ def _run(args: list[str], session: Session) -> None:
 
 
 def _prepare_streams() -> None:
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:  # closed by the parent, as in "kstore ... >&-"
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and hasattr(stream, "reconfigure"):
             # A label in a script that the locale cannot write must not end in a traceback.
             stream.reconfigure(errors="backslashreplace")
 
@@ -129,5 +138,7 @@ def _flushed(code: int, session: Session, interrupts: Interrupts) -> int:
 
 def _complete(instruction: str) -> int:
     from click.shell_completion import shell_complete
+
+    from kstore.cli import shells  # noqa: F401 - registers what differs from click
 
     return shell_complete(cli, {"obj": Session()}, "kstore", COMPLETE_VARIABLE, instruction)

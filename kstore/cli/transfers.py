@@ -110,7 +110,7 @@ class Board:
                 blob.done = blob.resumed_at = event.done or 0
                 blob.samples.clear()
                 blob.samples.append((now, blob.done))
-            case "advance" | "retry":
+            case "advance" | "retry" if blob.started is not None:
                 self._moved += max((event.done or 0) - blob.done, 0)
                 blob.done = event.done or 0
                 blob.samples.append((now, blob.done))

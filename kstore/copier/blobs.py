@@ -157,7 +157,8 @@ class _Feed(BlobFeed):
     ) -> int:
         self.close()
         self._cancel.check()
-        opened = self._source.open_blob(self._blob, offset, validator)
+        self._done = offset
+        opened = self._source.open_blob(self._blob, offset, validator, self._retrying)
         self._opened = opened
         resumed = offset > 0 and opened.offset == offset
         self._done = offset if resumed else 0
@@ -189,9 +190,12 @@ class _Feed(BlobFeed):
             self._emit("advance")
         return count
 
-    def _emit(self, kind: EventKind) -> None:
+    def _retrying(self, why: str) -> None:
+        self._emit("retry", why)
+
+    def _emit(self, kind: EventKind, text: str | None = None) -> None:
         blob = self._blob
-        self._progress(Event(kind, digest=blob.digest, size=blob.size, done=self._done))
+        self._progress(Event(kind, blob.digest, size=blob.size, done=self._done, text=text))
 
     def close(self) -> None:
         if self._stream is not None:

@@ -5,6 +5,7 @@ Source: OCI distribution specification 1.1.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from kstore.registry.pages import listing
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.targets import blob_target, is_path, mount_target, tags_target
 from kstore.registry.upload import BlobUpload
+from kstore.registry.wide import WORTHWHILE, WideDownload
 from kstore.streams import ByteStream, Cancel
 
 __all__ = ["RegistryClient"]
@@ -54,6 +56,7 @@ class RegistryClient:
             host, settings, credentials, cancel or Cancel(), warn or (lambda _: None)
         )
         self._manifests = Manifests(self._exchange)
+        self._wide = threading.Lock()
 
     def ping(self) -> None:
         """Check that a registry answers and takes the credentials; AuthError if it does not."""
@@ -117,14 +120,27 @@ class RegistryClient:
         return size
 
     def open_blob(
-        self, path: str, descriptor: Descriptor, offset: int = 0, validator: str | None = None
-    ) -> BlobDownload:
+        self,
+        path: str,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> BlobDownload | WideDownload:
         """Start reading a blob, at ``offset`` if the registry can (see the result's ``offset``).
 
         ``validator``, from an earlier download, makes it start at 0 if the bytes have changed.
-        Raises BlobNotFoundError.
+        ``on_retry`` hears why a connection was lost, instead of ``warn``, in any thread.  Raises
+        BlobNotFoundError.
         """
-        return BlobDownload(self._exchange, path, descriptor, offset, validator)
+
+        def reopen(start: int, end: int | None, validator: str | None) -> BlobDownload:
+            return BlobDownload(self._exchange, path, descriptor, start, validator, on_retry, end)
+
+        first = reopen(offset, None, validator)
+        if descriptor.size - first.offset < WORTHWHILE:
+            return first
+        return WideDownload(first, descriptor.size, reopen, self._exchange.settings, self._wide)
 
     def upload_blob(
         self,

@@ -7,6 +7,7 @@ and 14 (ranges).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,6 +15,7 @@ from kstore.descriptor import Descriptor
 from kstore.errors import BlobNotFoundError, RemoteError, SizeMismatchError
 from kstore.registry.auth import repository_scope
 from kstore.registry.exchange import Exchange
+from kstore.registry.retry import WORTH_TELLING
 from kstore.registry.targets import blob_target
 
 if TYPE_CHECKING:
@@ -30,9 +32,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z", re.A
 class BlobDownload:
     """The bytes of a blob from ``offset`` on, as the registry sends them: not verified.
 
-    ``offset`` is where the first byte stands, either what was asked for or 0.  ``validator`` is the
-    strong ETag of these bytes, None without one.  Broken, stalled and refused transfers are
-    continued where they stopped; at most one byte more than the descriptor's size is delivered.
+    ``offset`` is where the first byte stands, either what was asked for or 0; ``end`` stops before
+    the end of the blob.  ``validator`` is the strong ETag of these bytes, None without one.
+    Broken, stalled and refused transfers are continued where they stopped, after ``on_retry`` was
+    told why; at most one byte more than the descriptor's size is delivered.
     """
 
     def __init__(
@@ -42,8 +45,13 @@ class BlobDownload:
         descriptor: Descriptor,
         offset: int,
         validator: str | None,
+        on_retry: Callable[[str], None] | None = None,
+        end: int | None = None,
     ) -> None:
         self._exchange = exchange
+        self._piece_end = end
+        self._end = descriptor.size if end is None else end
+        self._on_retry = on_retry
         self._path = path
         self._target = blob_target(path, descriptor.digest)
         self._descriptor = descriptor
@@ -64,14 +72,15 @@ class BlobDownload:
         Raises RemoteError or RemoteTimeoutError when no attempt is left, naming host, digest and
         bytes got; BlobNotFoundError, AuthError, CancelledError.
         """
-        buffer = buffer[: self._descriptor.size + 1 - self._position]
+        extra = 1 if self._piece_end is None else 0  # one byte too many shows that it is too long
+        buffer = buffer[: self._end + extra - self._position]
         while True:
             if self._response is None:
                 self._resume()
             assert self._response is not None
             try:
                 count = self._response.readinto(buffer)
-                if count == 0 and self._position < self._descriptor.size and len(buffer) > 0:
+                if count == 0 and self._position < self._end and len(buffer) > 0:
                     raise RemoteError("the body ended too early", retryable=True)
             except RemoteError as failure:
                 self._failed(failure)
@@ -128,8 +137,9 @@ class BlobDownload:
         """Ask for the rest; return the answer and where its body starts: here, or at 0."""
         here = self._position if self._ranges else 0
         headers = {"Accept": "*/*"}
-        if here:
-            headers["Range"] = f"bytes={here}-"
+        last = "" if self._piece_end is None else self._piece_end - 1
+        if here or last:
+            headers["Range"] = f"bytes={here}-{last}"
             if self.validator is not None:
                 headers["If-Range"] = self.validator
         blob = self._descriptor
@@ -150,6 +160,8 @@ class BlobDownload:
             return response, here
         if here and response.status in (206, 416):
             response.close()
+            if self._piece_end is not None:
+                raise RemoteError(f"{self._exchange.host} does not send the range asked for")
             self._ranges = False
             return self._request()
         raise self._refused(response)
@@ -171,7 +183,9 @@ class BlobDownload:
         size = self._descriptor.size
         etag = _strong_etag(response)
         same = self.validator is None or etag is None or etag == self.validator
-        return same and int(match[2]) < size and match[3] in (str(size), "*")
+        last = size - 1 if self._piece_end is None else self._piece_end - 1
+        whole = int(match[2]) == last or (self._piece_end is None and int(match[2]) < size)
+        return same and whole and match[3] in (str(size), "*")
 
     def _refused(self, response: Response) -> Exception:
         refusal = self._exchange.refusal(response)
@@ -204,7 +218,18 @@ class BlobDownload:
         if not failure.retryable:
             raise named from failure
         wait, self._wait = self._wait, None
-        self._backoff.pause(named, wait)
+        self._backoff.pause(named, wait, self._teller(failure))
+
+    def _teller(self, failure: RemoteError) -> Callable[[float], None] | None:
+        on_retry = self._on_retry
+        if on_retry is None:
+            return None
+
+        def tell(seconds: float) -> None:
+            rest = f"; waiting {seconds:.0f} s" if seconds >= WORTH_TELLING else ""
+            on_retry(f"{failure.message}{rest}")
+
+        return tell
 
 
 def _strong_etag(response: Response) -> str | None:

@@ -10,9 +10,10 @@ from kstore.errors import RemoteError
 from kstore.registry.settings import RegistrySettings
 from kstore.streams import Cancel
 
-__all__ = ["Backoff", "retry_after"]
+__all__ = ["WORTH_TELLING", "Backoff", "retry_after"]
 
-_WORTH_TELLING = 2.0
+#: Seconds of waiting that a user should know of.
+WORTH_TELLING = 2.0
 
 
 class Backoff:
@@ -26,9 +27,15 @@ class Backoff:
         self._warn = warn
         self._failures = 0
 
-    def pause(self, failure: RemoteError, wait: float | None = None) -> None:
+    def pause(
+        self,
+        failure: RemoteError,
+        wait: float | None = None,
+        tell: Callable[[float], None] | None = None,
+    ) -> None:
         """Sleep before the next attempt: ``wait`` seconds if the server said so.
 
+        ``tell`` hears how long, every time; without it, only long waits are worth a warning.
         Raises ``failure`` if it was the last attempt, CancelledError on a cancel.
         """
         self._failures += 1
@@ -44,7 +51,9 @@ class Backoff:
             grown = min(cap, self._settings.backoff_base * 2.0 ** (self._failures - 1))
             wait = grown * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
         wait = min(wait, cap)
-        if wait >= _WORTH_TELLING:
+        if tell is not None:
+            tell(wait)
+        elif wait >= WORTH_TELLING:
             self._warn(f"{failure.message}; trying again in {wait:.0f} s")
         self._cancel.wait(wait)
 

@@ -25,6 +25,9 @@ class RegistrySettings:
 
     ``upload_chunk``: None sends a blob as one stream; a number sends pieces of that many bytes,
     for registries or proxies that limit one request.
+
+    A blob that has come at less than ``slow_speed`` bytes a second for ``slow_after`` seconds, and
+    has much left, is fetched in ranges over ``connections`` at once; 1 never does that.
     """
 
     tls_verify: bool = True
@@ -40,3 +43,6 @@ class RegistrySettings:
     backoff_base: float = 0.5
     backoff_cap: float = 60.0
     upload_chunk: int | None = None
+    connections: int = 4
+    slow_speed: int = 32 << 20
+    slow_after: float = 1.0

@@ -256,6 +256,10 @@ class _Inspection:
         """Write down which blobs can be used, so that the next pull knows what to fetch."""
         if not self._states or self._session.read_only:
             return
+        # A full disk is when people look for what is wrong: the reserve is for this, too.
+        self._session.freeing(self._record)
+
+    def _record(self) -> None:
         with self._session.write() as db:
             writer = Writer(db)
             for digest, state in self._states.items():

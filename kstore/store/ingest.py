@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -120,7 +120,7 @@ class Ingest:
             if self._side.size is not None and held > self._side.size:
                 held = 0
             os.ftruncate(self._file, held)
-            self._side = _merged(self._side, old if held else Side())
+            self._side = self._side.continuing(old if held else Side())
             self._hash_held(held, cancel)
             self._synced = min(old.synced, held)
             self._note()
@@ -155,20 +155,21 @@ class Ingest:
             os.ftruncate(self._descriptor, 0)
             self.offset = self._synced = 0
             self.hasher = Digest.new_hasher(self.digest.algorithm)
-            self._side = _merged(self._side, Side())
+            self._side = self._side.continuing(Side())
             self._note()
 
     def remember(self, validator: str | None) -> None:
         """Keep a validator beside the bytes, for the request that resumes them."""
         if validator != self._side.validator:
-            self._side = _merged(self._side, Side(validator=validator))
+            self._side = replace(self._side, validator=validator)
             with storage_errors(f"note the origin of {self.digest}"):
                 self._note()
 
     def write(self, view: memoryview | bytes) -> None:
         """Append bytes; StorageFullError when the disk is full."""
-        rest = memoryview(view)
-        with storage_errors(f"write {self.digest}"):
+        rest, size = memoryview(view), self._side.size
+        of = "" if size is None else f" of {size}"
+        with storage_errors(f"write {self.digest} after {self.offset}{of} bytes"):
             while rest:
                 count = os.pwrite(self._descriptor, rest, self.offset)
                 self.offset += count
@@ -234,14 +235,23 @@ class Ingest:
             self.close()
 
     def _finish_file(self) -> None:
-        os.fsync(self._descriptor)
+        self._make_durable(os.fsync)
         os.fchmod(self._descriptor, BLOB_MODE)
         self._close_file()
 
     def _sync(self) -> None:
-        os.fdatasync(self._descriptor)
+        self._make_durable(os.fdatasync)
         self._synced = self.offset
         self._note()
+
+    def _make_durable(self, sync: Callable[[int], None]) -> None:
+        try:
+            sync(self._descriptor)
+        except OSError:
+            # The bytes may still read back well, and a second sync succeed, without them on disk.
+            os.ftruncate(self._descriptor, self._synced)
+            self.offset = self._synced
+            raise
 
     def _note(self) -> None:
         if self._resumable:
@@ -377,8 +387,3 @@ def _ingest_lock(
             told = now
             waiting(part.read_side().pid)
         (cancel or Cancel()).wait(_POLL_SECONDS)
-
-
-def _merged(now: Side, old: Side) -> Side:
-    """What this attempt knows, and the validator of the bytes that are kept."""
-    return Side(now.size, now.origin or old.origin, old.validator, old.synced)

@@ -110,6 +110,10 @@ class Lease:
         """Hash a file whose row is absent or does not fit it; hold the blob if it is good."""
         session = self._session
         with session.object_lock(digest_key(digest), f"blob {digest}"):
+            # The lock may have been its committer's until now: many who waited need not hash.
+            held, doubtful = self._hold_known({digest: size})
+            if not doubtful:
+                return digest in held
             try:
                 good = hash_file(session.blobs, digest, sync=True)
             except BlobNotFoundError:

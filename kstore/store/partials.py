@@ -20,12 +20,20 @@ from typing import Any
 from kstore.blobs import storage_errors
 from kstore.descriptor import MAX_BLOB_SIZE
 from kstore.digest import Digest
-from kstore.errors import InvalidDigestError
+from kstore.errors import BlobNotFoundError, InUseError, InvalidDigestError
 from kstore.store.locks import LockClass, digest_key
 from kstore.store.records import PartialDownload
 from kstore.store.session import Session
 
-__all__ = ["Part", "PartialCollector", "Side", "abandoned", "boot_id", "partial_downloads"]
+__all__ = [
+    "Part",
+    "PartialCollector",
+    "Side",
+    "abandoned",
+    "boot_id",
+    "drop_partial",
+    "partial_downloads",
+]
 
 _LEASE_HEX = 14
 _SIDE_CAP = 16 * 1024
@@ -51,6 +59,15 @@ class Side:
     synced: int = 0
     boot: str | None = None
     pid: int | None = None
+
+    def continuing(self, old: Side) -> Side:
+        """What this attempt knows, and what ``old`` says of the bytes that are kept.
+
+        A validator means something only where it was given.
+        """
+        same = self.origin in (None, old.origin)
+        validator = old.validator if same else None
+        return Side(self.size, self.origin or old.origin, validator, old.synced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +191,27 @@ def partial_downloads(session: Session) -> list[PartialDownload]:
             side = part.read_side()
             found.append(PartialDownload(digest, size, side.size, side.origin, max(age, 0.0)))
     return found
+
+
+def drop_partial(session: Session, digest: Digest) -> int:
+    """See :meth:`kstore.store.Store.drop_partial`."""
+    session.require_writable()
+    part = Part.of(session.root.ingest, digest)
+    with storage_errors(f"drop the partial download of {digest}"):
+        lock = session.locks.try_lock(LockClass.INGEST, digest_key(digest))
+        if lock is None:
+            pid = part.read_side().pid
+            who = "another kstore" if pid is None else f"process {pid}"
+            raise InUseError(
+                f"the partial download of {digest} is being written by {who}",
+                hint="stop that command first; what it has fetched is kept",
+            )
+        with lock:
+            size = part.size()
+            if size is None:
+                raise BlobNotFoundError(f"there is no partial download of {digest}")
+            part.remove()
+    return size
 
 
 def abandoned(session: Session, directory: Path) -> Iterator[Path]:

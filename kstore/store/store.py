@@ -239,6 +239,13 @@ class Store:
         """Remove a manifest and the names that stand for it; BlobNotFoundError."""
         return removal.remove_manifest(self._session, digest)
 
+    def drop_partial(self, digest: Digest) -> int:
+        """Forget a partial download; the bytes that frees.
+
+        Raises BlobNotFoundError if there is none, InUseError while somebody is writing it.
+        """
+        return partials.drop_partial(self._session, digest)
+
     def prune(
         self,
         *,

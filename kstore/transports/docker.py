@@ -16,6 +16,7 @@ from kstore.interfaces import (
     ImageReference,
     ImageSource,
     ImageTransport,
+    RetrySink,
     SourceTraits,
     WrittenBlob,
 )
@@ -152,10 +153,14 @@ class DockerSource(ImageSource):
         return self._client.get_manifest(self._reference.named.path, instance)
 
     def open_blob(
-        self, descriptor: Descriptor, offset: int = 0, validator: str | None = None
+        self,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: RetrySink | None = None,
     ) -> BlobSource:
         path = self._reference.named.path
-        return self._client.open_blob(path, descriptor, offset, validator)
+        return self._client.open_blob(path, descriptor, offset, validator, on_retry)
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return (self._reference.named.repository,)
@@ -197,7 +202,7 @@ class DockerDestination(ImageDestination):
         for origin in self._mountable(hint):
             if self._client.mount_blob(self._path, blob.digest, origin):
                 return WrittenBlob(blob, "mounted")
-        self._client.upload_blob(self._path, blob, lambda offset: _FromOffset(feed, offset))
+        self._client.upload_blob(self._path, blob, lambda at: _FromOffset(feed, at, blob.size))
         return WrittenBlob(blob, "copied")
 
     def _mountable(self, hint: BlobHint) -> Sequence[str]:
@@ -238,21 +243,33 @@ _MOUNT_TRIES = 2
 
 
 class _FromOffset(ByteStream):
-    """A feed from ``offset`` on.  The bytes before are read again, so that all of it is verified
-    although an interrupted upload continues in the middle."""
+    """A feed of ``size`` bytes from ``offset`` on.
 
-    def __init__(self, feed: BlobFeed, offset: int) -> None:
+    The bytes before are read again, so that all of it is verified although an interrupted upload
+    continues in the middle.  The last bytes are handed out after the verified end was seen: an
+    upload stops reading at ``size``, and must not be completed with wrong bytes.
+    """
+
+    def __init__(self, feed: BlobFeed, offset: int, size: int) -> None:
         self._feed = feed
         self._skip = offset
+        self._left = size
         feed.start()
 
     def readinto(self, buffer: memoryview, /) -> int:
         while self._skip:
-            count = self._feed.readinto(buffer[: min(len(buffer), self._skip)])
+            count = self._read(buffer[: min(len(buffer), self._skip)])
             if count == 0:
                 return 0
             self._skip -= count
-        return self._feed.readinto(buffer)
+        return self._read(buffer)
+
+    def _read(self, buffer: memoryview) -> int:
+        count = self._feed.readinto(buffer)
+        self._left -= count
+        if count and self._left <= 0:
+            self._feed.readinto(memoryview(bytearray(1)))
+        return count
 
     def close(self) -> None:
         """The copier closes the feed."""

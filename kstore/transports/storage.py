@@ -11,9 +11,11 @@ from typing import BinaryIO
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
+    BlobNotFoundError,
     IntegrityError,
     InvalidInputError,
     InvalidReferenceError,
+    StoreDamagedError,
     UnsupportedError,
 )
 from kstore.interfaces import (
@@ -24,6 +26,7 @@ from kstore.interfaces import (
     ImageReference,
     ImageSource,
     ImageTransport,
+    RetrySink,
     SourceTraits,
     WrittenBlob,
 )
@@ -146,9 +149,21 @@ class StorageSource(ImageSource):
         return self._store.read_manifest(instance or self.found.manifest)
 
     def open_blob(
-        self, descriptor: Descriptor, offset: int = 0, validator: str | None = None
+        self,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: RetrySink | None = None,
     ) -> BlobSource:
-        return _StoredBlob(self._store.open_blob(descriptor.digest), offset)
+        try:
+            file = self._store.open_blob(descriptor.digest)
+        except BlobNotFoundError as exc:
+            raise StoreDamagedError(
+                f"image {self.found.image.short_id} is not complete: blob {descriptor.digest} is"
+                f" missing in {self._store.root}",
+                hint="kstore check",
+            ) from exc
+        return _StoredBlob(file, offset)
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return tuple(f"{host}/{path}" for host, path in self._store.origins(digest))
@@ -175,6 +190,16 @@ class _StoredBlob:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _pour(feed: BlobFeed, ingest: Ingest) -> None:
+    """Write the opened feed to its verified end; wrong bytes are dropped."""
+    ingest.remember(feed.validator)
+    try:
+        pump(feed, ingest.write)
+    except IntegrityError:
+        ingest.restart()  # what is held is wrong, and must not be resumed by anybody
+        raise
 
 
 class StorageDestination(ImageDestination):
@@ -245,16 +270,13 @@ class StorageDestination(ImageDestination):
         start = feed.start(held, ingest.hasher, ingest.validator)
         if start != held:
             ingest.restart()
-        ingest.remember(feed.validator)
         try:
-            pump(feed, ingest.write)
+            _pour(feed, ingest)
         except IntegrityError:
-            ingest.restart()  # what is held is wrong, and must not be resumed by anybody
             if start == 0:
                 raise
             feed.start()
-            ingest.remember(feed.validator)
-            pump(feed, ingest.write)
+            _pour(feed, ingest)
 
     def settle(self) -> None:
         with self._lock:

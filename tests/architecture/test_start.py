@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import layer_tar
+from tests.support.faultserver import FaultServer
+from tests.support.images import layer_tar, random_image
 
 HEAVY = ("urllib3", "gnupg", "sqlite_utils", "rich")
+#: What moving an image off a terminal has no use for.
+IDLE = ("gnupg", "rich", "isal", "zstandard", "xattr", "platformdirs", "asyncio", "http.server")
 
 # Runs the command line inside the process and reports, last on stderr, what it has loaded.
 PROBE = """
@@ -28,8 +31,8 @@ sys.exit(status)
 """
 
 
-def _loaded_by(*arguments: str, root: Path) -> list[str]:
-    probe = PROBE.format(heavy=HEAVY)
+def _loaded_by(*arguments: str, root: Path, heavy: tuple[str, ...] = HEAVY) -> list[str]:
+    probe = PROBE.format(heavy=heavy)
     command = [sys.executable, "-c", probe, "--root", str(root), *arguments]
     run = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert run.returncode == 0, run.stderr
@@ -59,6 +62,19 @@ def test_asking_the_store_loads_nothing_heavy(arguments: list[str], tmp_path: Pa
         timeout=30,
     )
     assert _loaded_by(*arguments, root=root) == []
+
+
+def test_pull_and_push_load_only_what_moves_images(tmp_path: Path) -> None:
+    image = random_image(1)
+    root = tmp_path / "store"
+    with FaultServer() as server:
+        for data in image.blobs.values():
+            server.add_blob(data)
+        server.add_manifest(image.raw.data, image.raw.media_type, tag="v1")
+        name = f"{server.host}/team/app:v1"
+        for arguments in (["pull", name], ["push", name, f"{server.host}/team/copy:v1"]):
+            options = ["--tls-verify=false", "--progress", "plain"]
+            assert _loaded_by(*arguments, *options, root=root, heavy=IDLE) == []
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

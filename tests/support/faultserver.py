@@ -14,7 +14,8 @@
 A fault fits a request whose method equals and whose target contains the given texts; of several
 the first that fits and has ``times`` left is used up.  With ``tls=make_certificate(tmp_path)`` the
 server speaks TLS; with ``started=False`` it refuses connections until ``start()``.
-``server.blobs``, ``server.manifests`` and ``server.uploads`` are plain dictionaries.
+``server.blobs``, ``server.manifests`` and ``server.uploads`` are plain dictionaries.  With
+``server.rate`` blobs leave at so many bytes a second each; ``server.sent`` counts their bytes.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ from urllib.parse import urlsplit
 from tests.support.memoryregistry import Answer, Basic, Bearer, MemoryRegistry, Recorded
 
 __all__ = ["Basic", "Bearer", "Fault", "FaultServer", "Recorded", "make_certificate"]
+
+_PIECE = 64 * 1024
+_PIECES_A_SECOND = 128
 
 
 @dataclass
@@ -96,6 +100,8 @@ class FaultServer(MemoryRegistry):
     ) -> None:
         super().__init__()
         self.connections = 0
+        self.rate: int | None = None
+        self.sent = 0
         self.stopping = threading.Event()
         self._faults: list[tuple[Fault, str, str, list[int]]] = []
         self.tls_context: ssl.SSLContext | None = None
@@ -289,7 +295,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         cuts = (fault.stall_after, fault.reset_after, fault.truncate_after)
         cut = next((cut for cut in cuts if cut is not None), None)
-        self.wfile.write(body if cut is None else body[:cut])
+        self._write(body if cut is None else body[:cut])
         if fault.stall_after is not None:
             stopping.wait(60)
         if fault.reset_after is not None:
@@ -297,14 +303,32 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         self.close_connection = self.close_connection or cut is not None
 
+    def _write(self, data: bytes) -> None:
+        owner = self.server.owner
+        if "/blobs/" not in self.path:
+            self.wfile.write(data)
+            return
+        rest = memoryview(data)
+        while rest:
+            rate = owner.rate  # which may change meanwhile
+            piece = rest[: _PIECE if rate is None else min(_PIECE, rate // _PIECES_A_SECOND)]
+            if rate is not None and owner.stopping.wait(len(piece) / rate):
+                self.close_connection = True
+                return
+            self.wfile.write(piece)
+            rest = rest[len(piece) :]
+            with owner.lock:
+                owner.sent += len(piece)
+
 
 def _slice(status: int, headers: dict[str, str], body: bytes, asked: Any) -> Answer:
-    match = re.fullmatch(r"bytes=(\d+)-", asked.get("Range") or "")
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.get("Range") or "")
     condition = asked.get("If-Range")
     if match is None or (condition is not None and condition != headers.get("ETag")):
         return status, headers, body
     start = int(match[1])
     if start >= len(body):
         return 416, {"Content-Range": f"bytes */{len(body)}"}, b""
-    place = f"bytes {start}-{len(body) - 1}/{len(body)}"
-    return 206, {**headers, "Content-Range": place}, body[start:]
+    end = min(int(match[2]) + 1, len(body)) if match[2] else len(body)
+    place = f"bytes {start}-{end - 1}/{len(body)}"
+    return 206, {**headers, "Content-Range": place}, body[start:end]

@@ -28,6 +28,7 @@ from kstore.interfaces import (
     ImageDestination,
     ImageReference,
     ImageSource,
+    RetrySink,
     SourceTraits,
     WrittenBlob,
 )
@@ -59,6 +60,7 @@ class Memory:
         self.present: set[Digest] = set()
         self.committed: dict[str, Arrived] = {}
         self.kept: dict[Digest, bytes] = {}
+        self.connection_losses: dict[Digest, str] = {}
         self.before_blob: Callable[[Digest], None] = lambda digest: None
         self.lock = threading.Lock()
 
@@ -148,12 +150,20 @@ class MemorySource(ImageSource):
             return lie
         return self.top if instance is None else self.manifests[instance]
 
-    def open_blob(self, descriptor: Descriptor, offset: int = 0, validator: str | None = None):
+    def open_blob(
+        self,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: RetrySink | None = None,
+    ):
         digest = descriptor.digest
         self.memory.note("open_blob", digest, offset)
         self.memory.before_blob(digest)
         if digest in self.memory.fail:
             raise self.memory.fail[digest]
+        if on_retry is not None and digest in self.memory.connection_losses:
+            on_retry(self.memory.connection_losses[digest])
         data = self.memory.lies.get(digest, self.blobs.get(digest))
         if data is None:
             raise BlobNotFoundError(f"no blob {digest}")

@@ -122,3 +122,11 @@ def test_events_from_many_threads_are_all_counted() -> None:
     for thread in threads:
         thread.join(10)
     assert board.totals(1.0).moved == 2000
+
+
+def test_a_retry_before_the_first_byte_moves_nothing() -> None:
+    board = planned()
+    board.apply(Event("retry", digest=TWO, done=400, text="refused"), 1.0)
+    board.apply(Event("start", digest=TWO, done=400), 2.0)
+    totals = board.totals(2.0)
+    assert (totals.done, totals.moved) == (400, 0)

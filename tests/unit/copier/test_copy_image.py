@@ -310,3 +310,15 @@ def test_progress_tells_of_every_blob_what_happened_to_it():
         digest: "present" if digest in memory.present else "copied" for digest in image.blobs
     }
     assert [e.digest for e in events if e.kind == "manifest"] == [image.raw.digest]
+
+
+def test_a_lost_connection_is_reported_with_the_bytes_held():
+    image = random_image(1, layers=1)
+    memory = Memory({"app": image})
+    memory.connection_losses[image.layers[0].digest] = "the server hung up"
+    events: list[Event] = []
+    copy(memory, progress=events.append)
+    layer = image.layers[0]
+    assert [e for e in events if e.kind == "retry"] == [
+        Event("retry", layer.digest, size=layer.size, done=0, text="the server hung up")
+    ]

@@ -8,7 +8,7 @@ import pytest
 from kstore.errors import CancelledError, RemoteError, RemoteTimeoutError
 from kstore.registry import RegistryClient
 from kstore.registry.retry import Backoff, retry_after
-from kstore.streams import Cancel
+from kstore.streams import Cancel, pump
 from tests.support.faultserver import Fault, FaultServer
 from tests.unit.registry.conftest import ClientFactory, fast_settings
 
@@ -132,3 +132,29 @@ def test_an_idle_connection_that_breaks_under_a_request_is_no_failure(
     assert list(client.tags("team/app")) == ["v1"]
     server.fault(Fault(swallow=0), "GET", "/tags/")
     assert list(client.tags("team/app")) == ["v1"]
+
+
+def test_who_wants_to_hear_of_every_pause_gets_no_warning_besides(warnings: list[str]) -> None:
+    told: list[float] = []
+    backoff = Backoff(fast_settings(attempts=3), Cancel(), warnings.append)
+    backoff.pause(RemoteError("x"), 0.01, told.append)
+    with pytest.raises(RemoteError):
+        Backoff(fast_settings(attempts=1), Cancel(), warnings.append).pause(
+            RemoteError("the last one"), 0.01, told.append
+        )
+    assert told == [0.01]
+    assert warnings == []
+
+
+def test_each_lost_connection_of_a_download_is_told(
+    server: FaultServer, client: RegistryClient
+) -> None:
+    blob = server.add_blob(bytes(100_000))
+    server.fault(Fault(status=503, body=b""), "GET", "/blobs/")
+    server.fault(Fault(truncate_after=30_000), "GET", "/blobs/")
+    told: list[str] = []
+    with client.open_blob("team/app", blob, on_retry=told.append) as download:
+        assert pump(download, len) == blob.size
+    assert len(told) == 2
+    assert "503" in told[0]
+    assert "closed the connection" in told[1]

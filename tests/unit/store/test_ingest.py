@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import subprocess
 import threading
 import time
@@ -10,9 +12,16 @@ from pathlib import Path
 import pytest
 
 from kstore.digest import Digest
-from kstore.errors import CancelledError, SizeMismatchError
+from kstore.errors import (
+    BlobNotFoundError,
+    CancelledError,
+    InUseError,
+    SizeMismatchError,
+    StorageError,
+)
 from kstore.store import Ingest, Lease, Store
 from kstore.store import ingest as ingest_module
+from kstore.store import leases as leases_module
 from kstore.store.partials import Part, Side, boot_id
 from kstore.streams import Cancel
 from tests.support.scripts import read_line, started
@@ -127,6 +136,53 @@ def test_the_validator_is_remembered_with_the_bytes(store: Store) -> None:
     assert (partial.digest, partial.bytes, partial.size) == (DIGEST, 10, len(DATA))
     assert partial.origin == "docker.io/library/x"
     assert 0 <= partial.age_seconds < 60
+
+
+def test_a_validator_is_forgotten_where_it_was_not_given(store: Store) -> None:
+    with store.lease("test") as lease:
+        with lease.ingest(DIGEST, len(DATA), origin="one.example/x") as ingest:
+            ingest.remember('"etag-1"')
+            ingest.write(DATA[:10])
+        with lease.ingest(DIGEST, len(DATA), origin="one.example/x") as ingest:
+            assert (ingest.offset, ingest.validator) == (10, '"etag-1"')
+        with lease.ingest(DIGEST, len(DATA), origin="two.example/x") as ingest:
+            assert (ingest.offset, ingest.validator) == (10, None)
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "fsync"])
+def test_bytes_that_could_not_be_synced_are_not_trusted_again(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """After one failure the kernel may call the same pages clean, and a second sync succeeds."""
+    with store.lease("test") as lease:
+        begin(lease, DATA[:1000])  # synced
+        left = iter([OSError(errno.EIO, "Input/output error")])
+
+        def fail_once(descriptor: int) -> None:
+            for error in left:
+                raise error
+
+        monkeypatch.setattr(os, call, fail_once)
+        ingest = lease.ingest(DIGEST, len(DATA))
+        ingest.write(DATA[1000:])
+        with pytest.raises(StorageError):
+            ingest.stage(DIGEST, len(DATA)) if call == "fsync" else ingest.close()
+        ingest.close()
+        with lease.ingest(DIGEST, len(DATA)) as ingest:
+            assert ingest.offset == 1000
+
+
+def test_a_partial_download_can_be_dropped_unless_somebody_is_writing_it(
+    store: Store, root: Path
+) -> None:
+    with pytest.raises(BlobNotFoundError, match=str(DIGEST)):
+        store.drop_partial(DIGEST)
+    with store.lease("test") as lease:
+        begin(lease)
+        with lease.ingest(DIGEST, len(DATA)), pytest.raises(InUseError, match=str(os.getpid())):
+            store.drop_partial(DIGEST)
+    assert store.drop_partial(DIGEST) == 1000
+    assert listing(root / "ingest") == []
 
 
 def test_after_a_reboot_only_the_synced_bytes_are_trusted(
@@ -244,6 +300,24 @@ def test_a_waiter_is_told_who_downloads_and_finds_the_blob_present(root: Path) -
             assert read_line(process) == "staged"
             threading.Timer(0.2, say, [process]).start()
             assert lease.adopt([(DIGEST, len(DATA))]) == {DIGEST}  # waits for the owner's commit
+        assert store.read_blob(DIGEST, cap=1 << 20) == DATA
+
+
+def test_those_who_waited_do_not_hash_what_the_owner_has_committed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Digest] = []
+    monkeypatch.setattr(
+        leases_module, "hash_file", lambda blobs, digest, **_: hashed.append(digest)
+    )
+    with started(OWNER, str(root), str(DIGEST)) as process, Store.open(root) as store:
+        assert read_line(process) == "1024"
+        say(process)
+        assert read_line(process) == "staged"  # the file has its name, and no row yet
+        with store.lease("test") as lease:
+            threading.Timer(0.2, say, [process]).start()
+            assert lease.adopt([(DIGEST, len(DATA))]) == {DIGEST}
+        assert hashed == []
         assert store.read_blob(DIGEST, cap=1 << 20) == DATA
 
 
