@@ -52,12 +52,13 @@ def pyapp(layout: Path, root: Path, wheels: Sequence[Sequence[str]], *, level: i
         return build(layout, layers, level=level)
 
 
-def many_files(layout: Path, *, files: int = 50_000, level: int = 6) -> str:
-    """Three layers of many small text files, as an application with its modules has."""
+def many_files(layout: Path, *, files: int = 50_000, size: int = 12_000, level: int = 6) -> str:
+    """Three layers of many small text files of about ``size`` bytes, as an application with its
+    modules has: 600 MB that compress to a third."""
     share = files // 3
     counts = (files - 2 * share, share, share)
     layers = [
-        generated(n, files=count, size=1500, prefix=f"srv/modules-{n}")
+        generated(n, files=count, size=size, prefix=f"srv/modules-{n}")
         for n, count in enumerate(counts)
     ]
     return build(layout, layers, level=level)
@@ -125,7 +126,7 @@ def generated(seed: int, *, files: int, size: int, prefix: str) -> LayerWriter:
 
     def write(output: BinaryIO) -> None:
         chance = random.Random(seed)
-        words = [f"{chance.randrange(1 << 32):x}" for _ in range(400)]
+        words = [f"{chance.randrange(1 << 32):x}" for _ in range(20_000)]
         with _tar(output) as tar:
             for number in range(files):
                 text = " ".join(chance.choices(words, k=max(1, size // 9))).encode()

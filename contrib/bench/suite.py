@@ -25,6 +25,7 @@ from contrib.bench.tools import (
     Skopeo,
     Tool,
     Trial,
+    install_kstore,
     upload,
 )
 from tests.support.dockerregistry import DockerRegistry
@@ -57,7 +58,8 @@ _T = TypeVar("_T", bound=_Named)
 class Bench:
     """What all measurements share: a scratch folder, how often, how long."""
 
-    def __init__(self, scratch: Path, runs: int, limit: float) -> None:
+    def __init__(self, scratch: Path, runs: int, limit: float, kstore: Path) -> None:
+        self.kstore = kstore
         self._scratch = scratch
         self._runs = runs
         self._limit = limit
@@ -133,7 +135,7 @@ class Bench:
 
 def transfers(bench: Bench, built: Sequence[Image], host: str) -> list[Table]:
     """Pull and push of every image by every tool."""
-    tools: list[Tool] = [Kstore(), Skopeo(), PodmanTool(), Curl()]
+    tools: list[Tool] = [Kstore(bench.kstore), Skopeo(), PodmanTool(), Curl()]
     return [table for image in built for table in _transfers(bench, tools, image, host)]
 
 
@@ -157,7 +159,7 @@ def libraries(bench: Bench, count: int, host: str) -> list[Table]:
             image = Image(f"many/image-{number:04d}", layout, digest)
             upload(image, host)
             names.append(f"{host}/{image.name}:{TAG}")
-        tools: list[Library] = [Kstore(), PodmanTool()]
+        tools: list[Library] = [Kstore(bench.kstore), PodmanTool()]
         broken: dict[str, str] = {}
         for tool in tools:
             place = room / tool.name
@@ -231,13 +233,16 @@ def main(arguments: Sequence[str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="kstore-bench-", dir=options.scratch) as place:
-        bench = Bench(Path(place), options.runs, options.limit)
+        kstore = install_kstore(Path(place) / "installed")
+        bench = Bench(Path(place), options.runs, options.limit, kstore)
         with bench.room() as room, DockerRegistry(room) as source:
             for image in built:
                 upload(image, source.host)
             tables = transfers(bench, built, source.host)
             tables += libraries(bench, options.many, source.host)
-        versions = [tool.version() for tool in (Kstore(), Skopeo(), PodmanTool(), Curl())]
+        versions = [
+            tool.version() for tool in (Kstore(bench.kstore), Skopeo(), PodmanTool(), Curl())
+        ]
         command = " ".join(["contrib/bench/run.py", *arguments])
         options.output.write_text(render(tables, versions, Path(place), command))
     print(f"written: {options.output}")

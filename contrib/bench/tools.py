@@ -7,6 +7,7 @@ trial needs beforehand (a filled store for a push) is made outside the measured 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from contrib.bench.checks import (
 from contrib.bench.layout import TAG
 from contrib.bench.timing import RunError
 from tests.support.podman import Podman
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,26 @@ class Library(Protocol):
 # --- kstore ------------------------------------------------------------------------------------
 
 
+def install_kstore(directory: Path) -> Path:
+    """Install a copy of this checkout into an environment of its own; the program's path."""
+    source, venv = directory / "source", directory / "venv"
+    for name in ("kstore", "pyproject.toml", "README.md", "LICENSE"):
+        place = REPOSITORY / name
+        copy = shutil.copytree if place.is_dir() else shutil.copy2
+        source.mkdir(parents=True, exist_ok=True)
+        copy(place, source / name)
+    run([sys.executable, "-m", "venv", str(venv)])
+    run([str(venv / "bin/python"), "-m", "pip", "install", "--quiet", str(source)])
+    return venv / "bin/kstore"
+
+
 class Kstore:
-    """This project, as it is installed beside the running interpreter."""
+    """This checkout, installed as a user installs it: by pip, with its bytecode."""
 
     name = "kstore"
 
-    def __init__(self) -> None:
-        script = Path(sys.executable).with_name("kstore")
-        self._kstore = [str(script)] if script.exists() else [sys.executable, "-m", "kstore"]
+    def __init__(self, program: Path) -> None:
+        self._kstore = [str(program)]
         self._root = Path()
 
     def version(self) -> str:
