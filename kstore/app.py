@@ -50,10 +50,17 @@ class App:
         self._ask_secret = ask_secret
         self._warn = warn
 
-    def open_store(self, command: str, *, read_only: bool = False) -> Store:
+    def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
         """The store; ``command`` is noted in the name log.  ``read_only`` changes nothing on disk
-        and also works where the store does not exist yet (it is empty then)."""
-        return Store.open(self.settings.root, command=command, read_only=read_only, warn=self._warn)
+        and also works where the store does not exist yet (it is empty then); without ``create``
+        that is a StorageError."""
+        return Store.open(
+            self.settings.root,
+            command=command,
+            create=create,
+            read_only=read_only,
+            warn=self._warn,
+        )
 
     def transports(
         self,

@@ -65,8 +65,8 @@ def _failed(message: str, hint: str | None, code: int) -> int:
 def _usage(error: click.UsageError) -> int:
     context = error.ctx
     if context is not None:
-        # Not through tell(): the usage line comes from our own texts, and may be wrapped.
-        click.echo(context.get_usage(), err=True)
+        for line in context.get_usage().splitlines():
+            tell(line)
     command = context.command_path if context is not None else "kstore"
     message, hint = error.format_message().rstrip("."), f"{command} --help"
     if isinstance(error, click.NoSuchOption) and error.option_name in _GLOBAL_OPTIONS:

@@ -19,15 +19,17 @@ Record = Mapping[str, Any]
 
 
 class Form:
-    """What ``--format`` asked for: ``given`` is False when it was not used.
+    """What ``--format`` asked for: ``given`` is False when it was not used, or is ``""`` or
+    ``table``, which mean what a command does without it.
 
     Made before anything else happens, so that a mistake in a template costs nothing.
     """
 
     def __init__(self, text: str | None, fields: Collection[str] | None = None) -> None:
-        self.given = text is not None
+        wish = (text or "").strip()
+        self.given = wish not in ("", "table")
         self._template = None
-        if text is not None and text.strip() != "json":
+        if text is not None and self.given and wish != "json":
             from kstore.cli.templates import Template
 
             self._template = Template.parse(text, fields)
@@ -57,14 +59,15 @@ class Form:
             self.write_list([record])
 
 
-def format_option(fields: Sequence[str] = ()) -> Callable[[F], F]:
-    """``--format``; ``fields`` are those a template can use, for the help."""
+def format_option(fields: Sequence[str] = (), *, example: str | None = None) -> Callable[[F], F]:
+    """``--format``; for the help, ``fields`` are those a template can use and ``example`` is one
+    (default: the first)."""
     known = f"  Fields: {' '.join(f'.{field}' for field in fields)}" if fields else ""
     return click.option(
         "--format",
         "form",
         metavar="json|TEMPLATE",
-        help=f"JSON, or a Go template such as '{{{{.{fields[0] if fields else 'Id'}}}}}';"
+        help=f"JSON, or a Go template such as '{{{{.{example or fields[0]}}}}}';"
         f" 'table' before it aligns and adds a header.{known}",
     )
 

@@ -55,5 +55,5 @@ def _require_terminal() -> None:
     if not sys.stdin.isatty():
         raise AuthError(
             "there is no terminal to ask for a user name or password on",
-            hint="give --username and --password-stdin",
+            hint="kstore login takes --username and --password-stdin, other commands --creds",
         )

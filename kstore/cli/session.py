@@ -32,9 +32,18 @@ PROGRESS_MODES = ("auto", "tty", "plain", "json", "none")
 
 
 def tell(text: str) -> None:
-    """Write one line to standard error; what could steer a terminal is escaped."""
-    sys.stderr.write(f"{printable(text)}\n")
-    sys.stderr.flush()
+    """Write one line to standard error; what could steer a terminal is escaped.
+
+    A reader that went away raises BrokenPipeError.
+    """
+    try:
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        # A log file on a full disk: nobody can be told, and the work that is told about goes on.
+        return
 
 
 class Session:
@@ -67,9 +76,9 @@ class Session:
         found = settings.load(os.environ, root=self.root)
         return App(found, ask_secret=self.ask_secret, warn=self.warn)
 
-    def open_store(self, command: str, *, read_only: bool = False) -> Store:
+    def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
         """The store of this run; see ``App.open_store``."""
-        return self.app.open_store(command, read_only=read_only)
+        return self.app.open_store(command, read_only=read_only, create=create)
 
     def warn(self, text: str) -> None:
         """Show a warning, unless only errors are wanted."""
@@ -82,11 +91,14 @@ class Session:
 
         return ask_secret(prompt)
 
-    def report(self, error: KstoreError) -> None:
-        """Show an error and go on; the run ends with the exit code of the first one."""
+    def report(self, error: KstoreError, about: object = None) -> None:
+        """Show an error (``about`` what, if it does not say) and go on.
+
+        The run ends with the exit code of the first one.
+        """
         if isinstance(error, CancelledError):
             raise error
-        self.show(f"kstore: {error}")
+        self.show(f"kstore: {error}" if about is None else f"kstore: {about}: {error}")
         if error.hint:
             self.show(f"hint: {error.hint}")
         self._status = self._status or error.exit_code

@@ -39,6 +39,17 @@ _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: Maps whose keys are anybody's: a missing key is empty text there, not a mistake.
 _OPEN_MAPS = frozenset({"labels", "annotations", "exposedports", "volumes"})
 
+#: Fields that JSON leaves out where they are not set: empty text there, and no mistake.
+#: Source: OCI image specification, "Properties" of the image config; what docker adds to it.
+_OPTIONAL = {
+    "config": frozenset(
+        {
+            *("cmd", "entrypoint", "env", "exposedports", "labels", "stopsignal", "user"),
+            *("volumes", "workingdir", "healthcheck", "hostname", "onbuild", "shell"),
+        }
+    )
+}
+
 Escape = Callable[[str], str]
 
 
@@ -236,8 +247,8 @@ class _Run:
                 return self._record if root else dot
             case Field(base, name, position):
                 self._step(position)
-                is_open = isinstance(base, Field) and base.name.lower() in _OPEN_MAPS
-                return _field(self._value(base, dot), name, position, is_open=is_open)
+                within = base.name.lower() if isinstance(base, Field) else ""
+                return _field(self._value(base, dot), name, position, within)
             case Call(name, arguments, position):
                 self._step(position)
                 values = [self._value(argument, dot) for argument in arguments]
@@ -247,17 +258,19 @@ class _Run:
                     raise template_error(position, str(exc)) from exc
 
 
-def _field(value: Any, name: str, position: int, *, is_open: bool) -> Any:
+def _field(value: Any, name: str, position: int, within: str) -> Any:
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise template_error(position, f"{name!r} is asked of something without fields")
-    if is_open:
+    if within in _OPEN_MAPS:
         return value.get(name)
     key = _key(value.keys(), name)
-    if key is None:
-        raise _unknown(position, name, map(str, value))
-    return value[key]
+    if key is not None:
+        return value[key]
+    if name.lower() in _OPTIONAL.get(within, ()):
+        return None
+    raise _unknown(position, name, map(str, value))
 
 
 def _items(value: Any, position: int) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import unicodedata
 
 __all__ = [
@@ -124,11 +125,13 @@ def _span(seconds: int) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """How long something takes: ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``.
+    """How long something takes: ``12 ms``, ``0.4 s``, ``12 s``, ``3 min 20 s``, ``2 h 5 min``.
 
     Whole numbers stay whole.
     """
     seconds = max(seconds, 0)
+    if 0 < seconds < 0.0995:
+        return f"{math.ceil(seconds * 1000)} ms"
     if seconds < 9.95 and not isinstance(seconds, int):
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -9,7 +9,7 @@ from typing import Any
 
 from kstore.errors import InvalidInputError
 
-__all__ = ["apply_changes"]
+__all__ = ["apply_changes", "require_utf8"]
 
 _Edit = Callable[[dict[str, Any], str, str], None]
 
@@ -34,11 +34,20 @@ def apply_changes(run: dict[str, Any], changes: Sequence[str]) -> None:
 
 
 def _split(change: str) -> tuple[str, str]:
+    require_utf8(change, f"change {change[:200]!r}")
     text = change.strip()
     for position, char in enumerate(text):
         if char == "=" or char.isspace():
             return text[:position], text[position + 1 :].strip()
     raise InvalidInputError(f"change {change[:200]!r} is not KEY=VALUE")
+
+
+def require_utf8(text: str, what: str) -> None:
+    """Raise InvalidInputError if ``text`` came from bytes that are no UTF-8, which JSON is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{what} is not UTF-8") from None
 
 
 def _command(key: str) -> _Edit:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from kstore.reference import LOCAL_DOMAIN, Named
 from kstore.store import CheckReport, Store
 from kstore.streams import Cancel
 
-__all__ = ["check_store"]
+__all__ = ["affected_images", "check_store", "is_pullable"]
 
 
 def check_store(
@@ -19,6 +20,26 @@ def check_store(
 ) -> CheckReport:
     """Compare records and files; ``deep`` also hashes every blob and checks every diffID.
 
-    ``progress`` is told the bytes hashed so far.
+    ``progress`` is told the size of every piece that is hashed.
     """
     return store.check(deep=deep, progress=progress, cancel=cancel)
+
+
+def affected_images(store: Store, report: CheckReport) -> Mapping[str, tuple[Named, ...]]:
+    """The images that damage was found in: ID to names.
+
+    Nothing is said of a store whose database is damaged, because that is where it would come from.
+    """
+    if any(problem.kind == "database" for problem in report.problems):
+        return {}
+    damaged = {image for problem in report.problems for image in problem.images}
+    return {
+        image.id: tuple(record.name for record in image.names)
+        for image in store.images()
+        if image.id in damaged
+    }
+
+
+def is_pullable(name: Named) -> bool:
+    """Whether a pull of ``name`` can bring the image once more: local names have no registry."""
+    return name.domain != LOCAL_DOMAIN

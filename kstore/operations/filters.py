@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 
 from kstore.digest import Digest
@@ -11,6 +12,8 @@ from kstore.reference import DEFAULT_DOMAIN
 from kstore.store import ImageRecord, NameRecord
 
 __all__ = ["ImageFilter", "parse_filters", "reference_filter"]
+
+_PATTERN = re.compile(r"[A-Za-z0-9._/:*?!\[\]-]+", re.ASCII)
 
 #: Whether a listing shows this image under this name (None: it has none).
 ImageFilter = Callable[[ImageRecord, NameRecord | None], bool]
@@ -76,7 +79,11 @@ class _Pattern:
         self._components = (head + slash + last).split("/")
         self._tag = tag if colon else None
         self._digest = _digest(digest, text) if at else None
-        if "" in self._components or (colon and (not tag or ":" in tag)):
+        if (
+            not _PATTERN.fullmatch(rest)
+            or "" in self._components
+            or (colon and (not tag or ":" in tag))
+        ):
             raise InvalidInputError(f"{text[:200]!r} is not an image name or pattern")
         if self._components[0] in (DEFAULT_DOMAIN, f"index.{DEFAULT_DOMAIN}"):
             self._components[0] = DEFAULT_DOMAIN

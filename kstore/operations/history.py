@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kstore.errors import NotFoundError
 from kstore.operations.inspect import inspect_image
 from kstore.reference import LOCAL_DOMAIN, Named, has_domain
 from kstore.store import NameChange, Store
@@ -65,6 +66,7 @@ def name_history(store: Store, text: str | None, limit: int | None = None) -> Se
 
     ``text`` is a name (without tag: every tag of the repository); None means all names.  A short
     name means the one made here (``localhost/...``) if it has a history, else docker.io's.
+    Raises InvalidReferenceError, and NotFoundError for a name the store has never had.
     """
     if text is None:
         return store.name_log(None, limit)
@@ -72,4 +74,9 @@ def name_history(store: Store, text: str | None, limit: int | None = None) -> Se
         local = store.name_log(Named.parse(text, default_domain=LOCAL_DOMAIN), limit)
         if local:
             return local
-    return store.name_log(Named.parse(text), limit)
+    changes = store.name_log(Named.parse(text), limit)
+    if not changes:
+        raise NotFoundError(
+            f"no image has ever been called {text!r:.300} here", hint="kstore history --names"
+        )
+    return changes

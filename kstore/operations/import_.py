@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,10 +14,10 @@ from kstore import mediatypes as mt
 from kstore.compression import compressor, decompressor, detect
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError, StorageError, UnsupportedError
+from kstore.errors import IntegrityError, InvalidInputError, StorageError, UnsupportedError
 from kstore.formats.layer_tar import BLOCK, looks_like_tar
 from kstore.manifest import RawManifest
-from kstore.operations.changes import apply_changes
+from kstore.operations.changes import apply_changes, require_utf8
 from kstore.operations.tag import parse_new_name
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
@@ -56,21 +57,24 @@ def import_tar(
     options: ImportOptions | None = None,
     *,
     stdin: BinaryIO | None = None,
+    progress: Callable[[int], None] | None = None,
     cancel: Cancel | None = None,
 ) -> ImportResult:
     """Import the tar file ``source`` (``-`` reads ``stdin``) as an image called ``name``.
 
     A plain tar is compressed with gzip; one that is compressed with gzip or zstd already is stored
-    as it is.  Raises InvalidInputError if it is no tar, and leaves nothing behind then.
+    as it is.  ``progress`` is told the size of every piece that is read.  Raises InvalidInputError
+    if it is no tar, and leaves nothing behind then.
     """
     options = options or ImportOptions()
+    require_utf8(options.message or "", "the message")
     named = parse_new_name(name) if name is not None else None
     run: dict[str, Any] = {}
     apply_changes(run, options.changes)
     file, created = _open(source, stdin)
     try:
-        with store.lease(f"import {source}") as lease:
-            tar = _LayerStream(file, source)
+        with store.lease(f"import {_shown(source)}") as lease:
+            tar = _LayerStream(file, source, progress)
             digest, size = lease.put_stream(tar, cancel=cancel)
             layer = Descriptor(tar.media_type, digest, size)
             config = _config(tar.diff_id, created, run, source, options)
@@ -112,21 +116,24 @@ def _open(source: str, stdin: BinaryIO | None) -> tuple[BinaryIO, dt.datetime]:
 class _LayerStream(ByteStream):
     """The layer blob made of a tar file; knows the diffID once it was read to the end."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._name = name
+    def __init__(self, file: BinaryIO, source: str, progress: Callable[[int], None] | None) -> None:
+        self._name = "standard input" if source == "-" else source
         head = _read_block(file)
+        if not head:
+            raise InvalidInputError(f"{self._name} is empty")
         kind = detect(head)
         if kind not in ("none", "gzip", "zstd"):
             raise UnsupportedError(
-                f"{name} is compressed with {kind}, which layers cannot be",
-                hint=f"{kind} -dc {name} | kstore import - NAME",
+                f"{self._name} is compressed with {kind}, which layers cannot be",
+                hint=f"{kind} -dc {'FILE' if source == '-' else source} | kstore import - NAME",
             )
         self.media_type = mt.OCI_LAYER_ZSTD if kind == "zstd" else mt.OCI_LAYER_GZIP
-        self._input = _Recorder(head, file)
+        self._input = _Recorder(head, file, progress)
         self._tar = decompressor(kind, self._input, max_output=MAX_TAR)
         self._compressor = compressor("gzip", None) if kind == "none" else None
         self._hasher = Digest.new_hasher()
         self._start = b""
+        self._size = 0
         self._ready = bytearray()
         self._ended = False
         self._buffer = memoryview(bytearray(CHUNK))
@@ -147,11 +154,17 @@ class _LayerStream(ByteStream):
 
     def _step(self) -> None:
         """Move one chunk of tar; the blob gets it compressed, or as it came in."""
-        count = self._tar.readinto(self._buffer) or 0
+        try:
+            count = self._tar.readinto(self._buffer) or 0
+        except IntegrityError as exc:
+            raise IntegrityError(f"{self._name} cannot be unpacked: {exc.message}") from exc
         chunk = self._buffer[:count]
         self._hasher.update(chunk)
         self._ended = count == 0
         self._check(chunk)
+        self._size += count
+        if self._ended and self._size % BLOCK:
+            raise InvalidInputError(f"{self._name} is a tar archive that was cut off")
         came_in = self._input.take(to_end=self._ended)
         if self._compressor is None:
             self._ready += came_in
@@ -174,9 +187,10 @@ class _LayerStream(ByteStream):
 class _Recorder(ByteStream):
     """A file whose first block was read already; remembers what passed through."""
 
-    def __init__(self, head: bytes, file: BinaryIO) -> None:
+    def __init__(self, head: bytes, file: BinaryIO, progress: Callable[[int], None] | None) -> None:
         self._head = head
         self._file = file
+        self._progress = progress
         self._passed = bytearray()
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -184,6 +198,8 @@ class _Recorder(ByteStream):
         self._head = self._head[len(data) :] if self._head else b""
         buffer[: len(data)] = data
         self._passed += data
+        if self._progress is not None:
+            self._progress(len(data))
         return len(data)
 
     def take(self, *, to_end: bool) -> bytes:
@@ -233,7 +249,12 @@ def _config(
 
 
 def _shown(source: str) -> str:
-    return "standard input" if source == "-" else Path(source).name
+    """The source in texts that are kept; what is no UTF-8 in a file's name is replaced."""
+    return (
+        "standard input"
+        if source == "-"
+        else os.fsencode(Path(source).name).decode(errors="replace")
+    )
 
 
 def _manifest(config: Descriptor, layer: Descriptor) -> RawManifest:

@@ -35,7 +35,10 @@ def log_in(
     """
     host = _host(registry)
     with RegistryClient(host, settings, lambda *_: credentials, warn=warn) as client:
-        client.ping()
+        try:
+            client.ping()
+        except AuthError as exc:
+            raise AuthError(exc.message) from exc  # its hint would be: kstore login
     return LoginResult(host, files.store(host, credentials))
 
 

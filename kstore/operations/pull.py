@@ -7,15 +7,23 @@ from dataclasses import dataclass, replace
 from kstore.copier import CopyOptions, copy_image
 from kstore.copier.progress import Event, ProgressSink, ignore
 from kstore.digest import Digest
-from kstore.errors import ImageNotFoundError, InvalidInputError, UnsupportedError
-from kstore.platforms import Platform
+from kstore.errors import (
+    CancelledError,
+    ImageNotFoundError,
+    IntegrityError,
+    InvalidInputError,
+    KstoreError,
+    NotFoundError,
+    UnsupportedError,
+)
+from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
 from kstore.signing.policy import AcceptAnything
 from kstore.store import Store
 from kstore.streams import Cancel
-from kstore.transports import Transports, split_transport
+from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
 
-__all__ = ["PullOptions", "PullResult", "Pulled", "pull_image"]
+__all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +41,32 @@ class Pulled:
     """One image that was pulled.
 
     ``previous`` is the ID of the image that had the name before, if it has no name left now.
+    ``other_platform`` is the image's platform where that is not the wanted one: an image that is
+    not a member of an index is pulled whatever it is for.
     """
 
     image_id: str
     name: Named
     manifest: Digest
     previous: str | None
+    other_platform: Platform | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotPulled:
+    """One of many tags that could not be pulled, and why."""
+
+    name: Named
+    error: KstoreError
 
 
 @dataclass(frozen=True, slots=True)
 class PullResult:
-    """The images that were pulled, in the registry's order of tags."""
+    """The images that were pulled, in the registry's order of tags; ``failed`` is empty unless
+    all tags were asked for."""
 
     pulled: tuple[Pulled, ...]
+    failed: tuple[NotPulled, ...] = ()
 
 
 def pull_image(
@@ -62,35 +83,55 @@ def pull_image(
     The image is stored under the name it was asked for; by digest, under ``name@digest``, and no
     tag moves.  Raises InvalidReferenceError, UnsupportedError for artifacts, what the registry
     answers, PlatformNotFoundError, IntegrityError and StorageError; names then point where they
-    did before.
+    did before.  With ``all_tags``, a tag that cannot be pulled does not stop the others.
     """
     options = options or PullOptions()
-    named = _registry_name(text)
+    named = _registry_name(transports, text)
     if options.all_tags:
         if not named.is_bare:
             raise InvalidInputError(f"--all-tags takes a name without tag and digest, not {text!r}")
-        tags = list(transports.docker.client(named.domain).tags(named.path))
-        if not tags:
-            raise ImageNotFoundError(f"repository {named} has no tags")
-        wanted = [named.with_tag(tag) for tag in tags]
-    else:
-        wanted = [named.with_default_tag()]
-    pulled = []
-    for name in wanted:
-        if len(wanted) > 1:
-            progress(Event("note", text=f"Pulling {name}"))
-        pulled.append(_pull_one(store, transports, name, options, progress, cancel))
-    return PullResult(tuple(pulled))
+        return _pull_all_tags(store, transports, named, options, progress, cancel)
+    name = named.with_default_tag()
+    return PullResult((_pull_one(store, transports, name, options, progress, cancel),))
 
 
-def _registry_name(text: str) -> Named:
+def _registry_name(transports: Transports, text: str) -> Named:
     split = split_transport(text)
     if split is None:
         return Named.parse(text)
-    transport, rest = split
-    if transport != "docker":
-        raise UnsupportedError(f"cannot pull from {transport}: yet; only docker:// is supported")
-    return Named.parse(rest[2:])
+    if split[0] in STORE_TRANSPORTS:
+        raise InvalidInputError(f"{text[:200]!r} is in the store, so there is nothing to pull")
+    transports.parse(text)  # raises for one that is unknown, or not there yet
+    return Named.parse(split[1].removeprefix("//"))
+
+
+#: Failures that are one tag's own: the next one may well be fine.
+_OF_ONE_TAG = (NotFoundError, IntegrityError, UnsupportedError)
+
+
+def _pull_all_tags(
+    store: Store,
+    transports: Transports,
+    repository: Named,
+    options: PullOptions,
+    progress: ProgressSink,
+    cancel: Cancel | None,
+) -> PullResult:
+    tags = list(transports.docker.client(repository.domain).tags(repository.path))
+    if not tags:
+        raise ImageNotFoundError(f"repository {repository} has no tags")
+    pulled, failed = [], []
+    for name in map(repository.with_tag, tags):
+        progress(Event("note", text=f"Pulling {name}"))
+        try:
+            pulled.append(_pull_one(store, transports, name, options, progress, cancel))
+        except CancelledError:
+            raise
+        except KstoreError as error:
+            failed.append(NotPulled(name, error))
+            if not isinstance(error, _OF_ONE_TAG):
+                break
+    return PullResult(tuple(pulled), tuple(failed))
 
 
 def _pull_one(
@@ -115,13 +156,25 @@ def _pull_one(
     image_id = _image_named(store, local)
     assert image_id is not None, "only images are copied, and their name was just set"
     moved = before if before != image_id else None
-    return Pulled(image_id, local, result.raw.digest, _if_nameless(store, moved))
+    return Pulled(
+        image_id,
+        local,
+        result.raw.digest,
+        _if_nameless(store, moved),
+        _if_other(store.image(image_id).platform, options.platform or host_platform()),
+    )
 
 
 def _image_named(store: Store, name: Named) -> str | None:
     record = store.name(name)
     manifest = store.manifest(record.manifest) if record and record.manifest else None
     return manifest.image_id if manifest else None
+
+
+def _if_other(has: Platform, want: Platform) -> Platform | None:
+    # Variants are not compared: configs often leave them out, or say one that runs as well.
+    same = (has.os, has.architecture) == (want.os, want.architecture)
+    return None if same or not has.architecture else has
 
 
 def _if_nameless(store: Store, image_id: str | None) -> str | None:

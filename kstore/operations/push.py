@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from kstore.copier import CopyOptions, copy_image
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError, UnsupportedError
+from kstore.errors import InvalidInputError
 from kstore.interfaces import ImageReference
 from kstore.reference import LOCAL_DOMAIN, Named
 from kstore.signing.policy import AcceptAnything
 from kstore.store import Store
 from kstore.streams import Cancel
-from kstore.transports import Transports, split_transport
+from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
 
 __all__ = ["PushOptions", "PushResult", "push_image"]
 
@@ -68,7 +68,7 @@ def _in_store(text: str) -> str:
     if split is None:
         return text
     transport, rest = split
-    if transport not in ("kstore", "storage"):
+    if transport not in STORE_TRANSPORTS:
         raise InvalidInputError(f"{text[:200]!r} is not an image of the store")
     return rest
 
@@ -81,8 +81,10 @@ def _target(
     split = split_transport(destination)
     if split is None:
         return transports.docker.reference(Named.parse(destination))
-    if split[0] != "docker":
-        raise UnsupportedError(f"cannot push to {split[0]}: yet; only docker:// is supported")
+    if split[0] in STORE_TRANSPORTS:
+        raise InvalidInputError(
+            f"{destination[:200]!r} is in the store already", hint="kstore tag IMAGE NAME"
+        )
     return transports.parse(destination)
 
 

@@ -236,7 +236,7 @@ def _listen(settings: ServeSettings, *, with_passwords: bool) -> socket.socket:
             )
         return socket.create_server(address, family=family, backlog=_BACKLOG)
     except (OSError, OverflowError, UnicodeError) as exc:
-        cause = getattr(exc, "strerror", None) or exc
+        cause = str(getattr(exc, "strerror", None) or exc).partition(" (while")[0]
         raise RemoteError(f"cannot listen on {what}: {cause}") from exc
 
 

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from kstore.transports.docker import DockerTransport
     from kstore.transports.storage import StorageTransport
 
-__all__ = ["FACTORIES", "TransportSettings", "Transports", "split_transport"]
+__all__ = [
+    "FACTORIES",
+    "STORE_TRANSPORTS",
+    "TransportSettings",
+    "Transports",
+    "split_transport",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,9 @@ FACTORIES: Mapping[str, _Factory] = {
     "kstore": _storage,
     "storage": _storage,
 }
+
+#: The names of the store's own transport.
+STORE_TRANSPORTS = tuple(name for name, make in FACTORIES.items() if make is _storage)
 
 _REGISTRY_ROAD = "push it to a registry and pull it from there (`kstore serve` runs one)"
 

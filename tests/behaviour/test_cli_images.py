@@ -292,6 +292,23 @@ def test_rmi_all_leaves_an_empty_store(root: Path) -> None:
 # ---- import, prune, check, info
 
 
+@pytest.mark.parametrize("form", ["", "table", " table "])
+def test_a_format_that_says_nothing_is_the_table(shared: Path, form: str) -> None:
+    assert lines(shared, "images", "--format", form) == lines(shared, "images")
+
+
+def test_what_a_config_does_not_set_is_empty_and_a_misspelling_is_not(shared: Path) -> None:
+    assert lines(shared, "inspect", "--format", "<{{.Config.User}}>", "busybox") == ["<>"]
+    result = run("--root", shared, "inspect", "--format", "{{.Config.Usr}}", "busybox")
+    assert (result.code, result.out) == (2, "")
+
+
+def test_the_history_of_a_name_that_never_was_is_exit_code_3(shared: Path) -> None:
+    result = run("--root", shared, "history", "--names", "nothing")
+    assert (result.code, result.out) == (3, "")
+    assert run("--root", shared, "history", "--names", "--quiet").code == 2
+
+
 def test_import_prints_the_id_alone_and_the_image_can_be_found(tmp_path: Path) -> None:
     root, tar = tmp_path / "root", tmp_path / "rootfs.tar"
     tar.write_bytes(layer_tar({"hello": b"world"}))
@@ -328,6 +345,15 @@ def test_prune_says_beforehand_what_it_does(root: Path) -> None:
     assert lines(root, "prune") == ["Freed 0 B: there was nothing to remove"]
 
 
+def test_prune_tells_a_program_as_well(root: Path) -> None:
+    foretold = loaded(root, "prune", "--dry-run", "--format", "json")
+    done = loaded(root, "prune", "--format", "json")
+    assert (foretold.pop("dry_run"), done.pop("dry_run")) == (True, False)
+    assert foretold == done
+    assert (done["deleted"], done["bytes_freed"] > 0) == ([UNDATED.id], True)
+    assert lines(root, "prune", "--format", "{{.bytes_freed}}") == ["0"]
+
+
 def test_check_of_a_sound_store_is_exit_code_0(shared: Path) -> None:
     [line] = lines(shared, "check", "--deep")
     assert re.fullmatch(r"Checked 3 images and \d+ blobs, .+ hashed: no damage", line)
@@ -344,6 +370,72 @@ def test_check_of_a_damaged_store_is_exit_code_10_and_names_the_blob(root: Path)
     assert short(NEWER) in result.out
     report = json.loads(run("--root", root, "check", "--format", "json").out)
     assert report["damaged"] is True
+
+
+def test_check_names_the_images_and_the_command_that_repairs_them(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "root", command="test") as store:
+        put_image(store, NEWER, "quay.io/team/app:1", "localhost/app")
+        put_image(store, OLDER, "localhost/mine")
+    for image in (NEWER, OLDER):
+        (tmp_path / "root/blobs/sha256" / image.layers[0].digest.hex).unlink()
+    result = run("--root", tmp_path / "root", "check")
+    assert result.code == 10
+    told = result.out.splitlines()
+    assert f"    image {short(NEWER)} (localhost/app:latest, quay.io/team/app:1)" in told
+    assert told[-1].endswith(": 2 problems in 2 images")
+    assert result.err.splitlines() == [
+        "hint: a pull fetches what is damaged anew: kstore pull quay.io/team/app:1",
+        f"hint: no registry is known to repair these from: kstore rmi --force {short(OLDER)}",
+    ]
+
+
+def test_check_tells_leftovers_from_damage(shared: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(shared, root, symlinks=True)
+    (root / "blobs/sha256" / ("0" * 64)).write_bytes(b"junk")
+    result = run("--root", root, "check")
+    assert (result.code, result.err) == (0, "hint: 'kstore prune' removes leftovers\n")
+    assert result.out.splitlines()[-1].endswith(": no damage, 1 leftover")
+
+
+def test_check_of_a_damaged_database_says_that_the_images_are_not_lost(root: Path) -> None:
+    database = root / "db/kstore.db"
+    data = bytearray(database.read_bytes())
+    data[8192:40000:7] = bytes(byte ^ 0x55 for byte in data[8192:40000:7])
+    database.write_bytes(data)
+    result = run("--root", root, "check")
+    assert result.code == 10
+    assert result.out.startswith("database: ")
+    assert "OCI layout" in result.err
+    assert "pull" not in result.err
+
+
+def test_check_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
+    result = run("--root", tmp_path / "misspelt", "check")
+    assert (result.code, result.out) == (10, "")
+    assert "there is no store" in result.err
+    assert not (tmp_path / "misspelt").exists()
+
+
+@pytest.mark.parametrize("arguments", [("check", "--deep"), ("import", "-", "copy")])
+def test_work_on_many_bytes_shows_how_far_it_is_and_wipes_that(
+    root: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    script = (
+        "import sys, kstore.cli.meter as meter\n"
+        "meter._PATIENCE = meter._REDRAW = 0.0\n"
+        "from kstore.cli.main import main\n"
+        "sys.exit(main())\n"
+    )
+    tar = tmp_path / "rootfs.tar"
+    tar.write_bytes(layer_tar({"file": bytes(3_000_000)}))
+    given = [str(tar) if word == "-" else word for word in arguments]
+    code, screen = run_on_terminal("-c", script, "--root", root, *given, program=(sys.executable,))
+    assert code == 0
+    frames = screen.split("\r\x1b[K")
+    assert len(frames) > 2
+    assert re.match(r"(hashing|importing .*): [\d.]+ k?M?B of ", frames[-2])
+    assert not frames[-1].startswith(("hashing", "importing"))
 
 
 def test_info_and_version_are_for_people_and_for_machines(shared: Path) -> None:

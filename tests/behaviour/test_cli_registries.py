@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from kstore.platforms import Platform
 from kstore.store import Store
 from tests.support.cli import PROGRAM, Result, environment, run, run_on_terminal
 from tests.support.faultserver import Basic, Fault, FaultServer
-from tests.support.images import TestImage, random_image
+from tests.support.images import TestImage, random_artifact, random_image
 from tests.support.localregistry import LocalRegistry, serve
 from tests.support.stores import put_image
 
@@ -92,6 +94,26 @@ def test_several_names_are_pulled_and_a_failure_does_not_stop_the_rest(
 def test_all_tags_pulls_each_of_them(root: Path, registry: LocalRegistry) -> None:
     result = kstore(root, "pull", "--all-tags", f"{registry.host}/team/app")
     assert sorted(result.out.split()) == sorted((SMALL.id, OTHER.id))
+
+
+def test_a_tag_that_is_no_image_is_named_and_the_others_are_pulled(
+    root: Path, registry: LocalRegistry
+) -> None:
+    registry.push("team/app", "1-signature", random_artifact(1))
+    result = kstore(root, "pull", "-q", "-a", f"{registry.host}/team/app")
+    assert (result.code, result.out) == (6, f"{SMALL.id}\n{OTHER.id}\n")
+    assert result.err.startswith(f"kstore: {registry.host}/team/app:1-signature: manifest ")
+
+
+def test_an_image_for_another_platform_is_pulled_with_a_warning(
+    root: Path, registry: LocalRegistry
+) -> None:
+    registry.push("team/app", "3", random_image(5, platform=Platform("linux", "s390x")))
+    name = f"{registry.host}/team/app:3"
+    result = kstore(root, "pull", name)
+    assert result.code == 0
+    assert f"kstore: warning: {name} is an image for linux/s390x only\n" in result.err
+    assert "warning" not in kstore(root, "pull", "--platform", "linux/s390x", name).err
 
 
 def test_a_pull_that_leaves_an_image_nameless_says_so(root: Path, registry: LocalRegistry) -> None:
@@ -208,6 +230,25 @@ def test_a_second_push_sends_nothing(root: Path, registry: LocalRegistry) -> Non
     assert kstore(root, "push", "-q", "mine", f"{registry.host}/team/app:9") == Result(0, "", "")
 
 
+def test_a_damaged_layer_is_not_pushed(root: Path, registry: LocalRegistry) -> None:
+    with Store.open(root, command="test") as store:
+        put_image(store, LARGE, "localhost/mine")
+    [layer] = LARGE.layers
+    blob = root / "blobs/sha256" / layer.digest.hex
+    blob.chmod(0o600)
+    with blob.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"!")
+    name = f"{registry.host}/team/mine:1"
+    result = kstore(root, "push", "-q", "mine", name)
+    assert (result.code, result.out) == (5, "")
+    puts = [line.path for line in registry.log if line.method == "PUT"]
+    assert not [path for path in puts if layer.digest.hex in path or "/mine/manifests/" in path]
+    blob.unlink()
+    result = kstore(root, "push", "-q", "mine", name)
+    assert (result.code, result.err.splitlines()[-1]) == (10, "hint: kstore check")
+
+
 # ---- login, logout
 
 
@@ -243,6 +284,7 @@ def test_a_wrong_password_is_refused_and_kept_nowhere(guarded: FaultServer, tmp_
     result = login(guarded, file, "-u", "ann", "-p", "wrong-guess")
     assert (result.code, result.out) == (9, "")
     assert "wrong-guess" not in result.err
+    assert "hint" not in result.err, "to log in is what was just tried"
     assert not file.exists()
 
 
@@ -313,6 +355,12 @@ def test_a_read_only_registry_refuses_pushes(root: Path, tmp_path: Path) -> None
         assert result.code in (6, 8)
         process.send_signal(signal.SIGTERM)
         assert process.communicate(timeout=20)[1] == "stopped\n"
+
+
+def test_an_address_in_use_is_one_sentence(root: Path, registry: LocalRegistry) -> None:
+    result = run("--root", root, "serve", "--listen", registry.host)
+    assert (result.code, result.out) == (8, "")
+    assert result.err == f"kstore: cannot listen on {registry.host}: Address already in use\n"
 
 
 def test_a_registry_for_the_network_needs_passwords(root: Path) -> None:

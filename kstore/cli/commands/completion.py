@@ -26,10 +26,7 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS), metavar="|".join(_SHELLS))
 def command(shell: str) -> None:
     """Print a script that makes the shell complete commands, options and image names."""
-    from click.shell_completion import get_completion_class
-
     from kstore.cli.main import COMPLETE_VARIABLE, cli
+    from kstore.cli.shells import shell_class
 
-    kind = get_completion_class(shell)
-    assert kind is not None, "click knows every shell in the list"
-    write(kind(cli, {}, "kstore", COMPLETE_VARIABLE).source())
+    write(shell_class(shell)(cli, {}, "kstore", COMPLETE_VARIABLE).source())

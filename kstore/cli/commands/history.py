@@ -65,6 +65,8 @@ def command(
 
     if image is None and not names:
         raise click.UsageError("missing argument 'IMAGE'", click.get_current_context())
+    if quiet and names:
+        raise click.UsageError("--quiet does not go with --names", click.get_current_context())
     shape = Form(form, _NAME_FIELDS if names else _FIELDS)
     with session.open_store("history", read_only=True) as store:
         if names:

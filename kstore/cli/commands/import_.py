@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -56,6 +57,7 @@ def command(
 
     Prints the image ID.  Without NAME, the ID is all the image is known by.
     """
+    from kstore.cli.meter import metered
     from kstore.operations.import_ import ImportOptions, import_tar
 
     if tarball == "-" and sys.stdin.isatty():
@@ -66,7 +68,25 @@ def command(
     session.on_interrupt = "nothing was imported"
     with session.open_store("import") as store:
         stdin = sys.stdin.buffer if tarball == "-" else None
-        result = import_tar(store, tarball, name, options, stdin=stdin, cancel=session.cancel)
+        doing = f"importing {'standard input' if stdin else tarball}"
+        with metered(session, doing, None if stdin else _size(tarball)) as progress:
+            result = import_tar(
+                store,
+                tarball,
+                name,
+                options,
+                stdin=stdin,
+                progress=None if quiet else progress,
+                cancel=session.cancel,
+            )
     if not quiet:
         session.show(f"imported {result.name or tarball}: {human_size(result.size)}")
     write(result.image_id)
+
+
+def _size(file: str) -> int | None:
+    """Bytes of a regular file; None for what has no size, or is not there (which shows later)."""
+    try:
+        return Path(file).stat().st_size or None
+    except OSError:
+        return None

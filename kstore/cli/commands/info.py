@@ -23,7 +23,7 @@ _SIZES = ("_bytes", "mem_total")
         ("kstore info --format '{{.store.root}}'", "one fact, for scripts"),
     ),
 )
-@format_option()
+@format_option(example="store.root")
 @pass_session
 def command(session: Session, form: str | None) -> None:
     """Show facts about this machine, the store and kstore."""

@@ -20,7 +20,7 @@ __all__ = ["command"]
     ),
 )
 @image_argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@format_option()
+@format_option(example="Id")
 @pass_session
 def command(session: Session, images: tuple[str, ...], form: str | None) -> None:
     """Show everything about images.

@@ -20,7 +20,7 @@ from kstore.errors import KstoreError
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
-    from kstore.operations.pull import Pulled
+    from kstore.operations.pull import Pulled, PullResult
     from kstore.platforms import Platform
 
 __all__ = ["command"]
@@ -77,12 +77,22 @@ def command(
             except KstoreError as error:
                 session.report(error)
                 continue
-            if summary := sink.summary():
+            if not quiet:
+                _warn_of_platforms(session, result)
+            if result.pulled and (summary := sink.summary()):
                 session.show(f"pulled {name}: {summary}")
             for pulled in result.pulled:
                 write(pulled.image_id)
                 _note_previous(session, pulled, quiet=quiet)
+            for failure in result.failed:
+                session.report(failure.error, about=failure.name)
     session.finish()
+
+
+def _warn_of_platforms(session: Session, result: PullResult) -> None:
+    for pulled in result.pulled:
+        if pulled.other_platform is not None:
+            session.warn(f"{pulled.name} is an image for {pulled.other_platform} only")
 
 
 def _note_previous(session: Session, pulled: Pulled, *, quiet: bool) -> None:

@@ -87,7 +87,10 @@ def test_an_unknown_date_has_no_age() -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (0.04, "0.0 s"),
+        (0.0, "0.0 s"),
+        (0.04, "40 ms"),
+        (0.0991, "100 ms"),
+        (0.0995, "0.1 s"),
         (4.14, "4.1 s"),
         (9.96, "10 s"),
         (59.4, "59 s"),
