@@ -65,7 +65,7 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(),
+    type=click.Path(readable=False),  # the store says it better
     callback=_root,
     help="Where the store is  [env: KSTORE_ROOT]",
 )

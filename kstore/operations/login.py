@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kstore.errors import AuthError, InvalidInputError, NotFoundError
+from kstore.errors import AuthError, InvalidInputError, NotFoundError, StorageError
 from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
 
 __all__ = ["LoginResult", "log_in", "log_out", "logged_in_as"]
@@ -31,7 +31,7 @@ def log_in(
     """Try ``credentials`` on ``registry`` (``host[:port]``), and keep them if it takes them.
 
     Raises InvalidInputError for a name that is no registry, AuthError if they are refused (nothing
-    is written then), RemoteError if the registry cannot be asked.
+    is written then), RemoteError if the registry cannot be asked, StorageError.
     """
     host = _host(registry)
     with RegistryClient(host, settings, lambda *_: credentials, warn=warn) as client:
@@ -39,7 +39,10 @@ def log_in(
             client.ping()
         except AuthError as exc:
             raise AuthError(exc.message) from exc  # its hint would be: kstore login
-    return LoginResult(host, files.store(host, credentials))
+    try:
+        return LoginResult(host, files.store(host, credentials))
+    except StorageError as exc:
+        raise type(exc)(exc.message, hint=exc.hint or "kstore login --authfile FILE ...") from exc
 
 
 def logged_in_as(registry: str, files: AuthFiles) -> str:

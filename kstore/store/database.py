@@ -47,6 +47,11 @@ def _translated(exc: sqlite3.Error, path: Path) -> StorageError:
         return StorageFullError(
             f"no space left for {path}", hint="free some space, then run: kstore prune"
         )
+    if primary == sqlite3.SQLITE_NOTADB:
+        return StoreDamagedError(
+            f"{path} is not a database: it was damaged, or something else was put there",
+            hint=f"put a backup in its place: {path.with_name('backup-0.db')}",
+        )
     if primary in _DAMAGED:
         return StoreDamagedError(f"the database {path} is damaged: {exc}", hint="kstore check")
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -173,6 +173,47 @@ def test_closed_standard_streams_are_no_traceback() -> None:
     assert done.returncode == 0
 
 
+def test_a_closed_standard_input_is_an_empty_one(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {' '.join(PROGRAM)} --root '{tmp_path}/root' import - x <&-"],
+        stderr=subprocess.PIPE,
+        env=environment(),
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, b"kstore: standard input is empty\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["no-such-command"], 2), (["tag", "nothing", "x"], 3)]
+)
+def test_messages_that_cannot_be_written_do_not_change_the_exit_code(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "--root", str(tmp_path / "root"), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            env=environment(),
+            timeout=20,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (code, b"")
+
+
+def test_an_empty_root_is_not_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("--root", "", "import", "-")
+    assert result.code == 2
+    assert "the name of the directory is empty" in result.err
+    assert list(tmp_path.iterdir()) == []
+    assert run("--root", ".", "images").code == 0
+
+
 SLEEPER = """
 import sys, threading, time
 from kstore.cli import main as program

@@ -71,7 +71,11 @@ def test_a_terminal_sees_one_line_that_is_wiped_at_the_end(
 def test_the_line_is_wiped_before_a_message_and_after_a_failure(
     clock: Clock, terminal: Terminal
 ) -> None:
-    run, told = Session(), lambda text: terminal.write(f"{text}\n")
+    run = Session()
+
+    def told(text: str) -> None:
+        terminal.write(f"{text}\n")
+
     run.show = told
 
     def work() -> None:

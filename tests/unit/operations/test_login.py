@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kstore.errors import AuthError, InvalidInputError, NotFoundError, RemoteError
+from kstore.errors import AuthError, InvalidInputError, NotFoundError, RemoteError, StorageError
 from kstore.operations.login import log_in, log_out, logged_in_as
 from kstore.registry import AuthFiles, Credentials, RegistrySettings
 from tests.support.faultserver import Basic, FaultServer
@@ -59,6 +59,15 @@ def test_a_registry_that_cannot_be_asked_changes_nothing(files: AuthFiles) -> No
         log_in("127.0.0.1:1", ANN, files, PLAIN_HTTP)
     assert files.explicit is not None
     assert not files.explicit.exists()
+
+
+def test_a_file_that_cannot_be_written_is_answered_with_the_option(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(StorageError) as caught:
+        log_in(server.host, ANN, AuthFiles((), explicit=tmp_path / "file/auth.json"), PLAIN_HTTP)
+    assert "--authfile" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("registry", ["", "a/b", "user@host", "a b", "https://"])

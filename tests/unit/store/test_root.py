@@ -164,8 +164,9 @@ def test_a_database_of_another_program_is_refused(root: Path) -> None:
 def test_a_database_that_is_no_database_is_damage(root: Path) -> None:
     Store.open(root).close()
     (root / "db" / "kstore.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreDamagedError, match="damaged"):
+    with pytest.raises(StoreDamagedError, match="is not a database") as caught:
         Store.open(root)
+    assert "backup-0.db" in (caught.value.hint or "")
 
 
 def test_blobs_without_a_database_are_not_taken_for_a_new_store(root: Path) -> None:
