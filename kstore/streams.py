@@ -19,6 +19,7 @@ __all__ = [
     "ByteStream",
     "BytesStream",
     "Cancel",
+    "Closing",
     "Readable",
     "VerifiedStream",
     "pump",
@@ -77,7 +78,25 @@ class Cancel:
             self.check()
 
 
-class VerifiedStream:
+class Closing:
+    """A context manager whose end is ``close``."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class VerifiedStream(Closing):
     """The bytes of one descriptor, and nothing else.
 
     Reading raises SizeMismatchError as soon as more than ``descriptor.size`` bytes arrive, or fewer
@@ -140,17 +159,6 @@ class VerifiedStream:
 
     def close(self) -> None:
         self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class BytesStream:

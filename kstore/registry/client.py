@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
@@ -25,14 +23,14 @@ from kstore.registry.settings import RegistrySettings
 from kstore.registry.targets import blob_target, is_path, mount_target, tags_target
 from kstore.registry.upload import BlobUpload
 from kstore.registry.wide import WORTHWHILE, WideDownload
-from kstore.streams import ByteStream, Cancel
+from kstore.streams import ByteStream, Cancel, Closing
 
 __all__ = ["RegistryClient"]
 
 _PAGE = 1000
 
 
-class RegistryClient:
+class RegistryClient(Closing):
     """One registry.  Thread-safe; a context manager; nothing is sent before it is needed.
 
     ``host`` is the domain of a name (``docker.io`` is reached where its API is); ``path`` in the
@@ -198,14 +196,3 @@ class RegistryClient:
     def close(self) -> None:
         """Close idle connections."""
         self._exchange.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from kstore.descriptor import Descriptor
 from kstore.errors import BlobNotFoundError, RemoteError, SizeMismatchError
@@ -17,6 +16,7 @@ from kstore.registry.auth import repository_scope
 from kstore.registry.exchange import Exchange
 from kstore.registry.retry import WORTH_TELLING
 from kstore.registry.targets import blob_target
+from kstore.streams import Closing
 
 if TYPE_CHECKING:
     from kstore.registry.messages import Response
@@ -29,7 +29,7 @@ _SKIP_BUFFER = 256 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z", re.ASCII)
 
 
-class BlobDownload:
+class BlobDownload(Closing):
     """The bytes of a blob from ``offset`` on, as the registry sends them: not verified.
 
     ``offset`` is where the first byte stands, either what was asked for or 0; ``end`` stops before
@@ -56,7 +56,6 @@ class BlobDownload:
         self._target = blob_target(path, descriptor.digest)
         self._descriptor = descriptor
         self._position = offset
-        self._wanted_validator = validator
         self._ranges = True
         self._backoff = exchange.backoff()
         self._mark = offset
@@ -95,17 +94,6 @@ class BlobDownload:
         response, self._response = self._response, None
         if response is not None:
             response.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _begin(self) -> None:
         """Open for the first time: the registry may choose to start at 0 instead of ``offset``."""

@@ -12,11 +12,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from kstore.errors import KstoreError, RemoteError
 from kstore.registry.settings import RegistrySettings
+from kstore.streams import Closing
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,7 +43,7 @@ class Opened(Protocol):
     def close(self) -> None: ...
 
 
-class WideDownload:
+class WideDownload(Closing):
     """A download that begins as one stream and widens if that is slow.
 
     ``reopen(start, end, validator)`` opens a piece.  ``free`` lets one download of a client be
@@ -171,14 +171,3 @@ class WideDownload:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
