@@ -61,9 +61,15 @@ class LocalRegistry:
         body: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One request on a connection of its own; an iterable body is sent in chunks."""
+        """One request on a connection of its own; an iterable body is sent in chunks.
+
+        Returns when it is in the access log too, so that requests are logged in their order.
+        """
+        logged = len(self.log)
         with contextlib.closing(http.client.HTTPConnection(self.host, timeout=20)) as connection:
-            return ask(connection, method, path, body, headers)
+            answer = ask(connection, method, path, body, headers)
+        self.lines(logged + 1)
+        return answer
 
     def dial(self) -> socket.socket:
         """A bare connection, for what no HTTP client would send."""

@@ -88,7 +88,9 @@ def test_an_open_address_without_passwords_is_refused(tmp_path: Path, host: str)
 def test_an_open_address_is_served_when_that_is_meant(tmp_path: Path) -> None:
     settings = ServeSettings(host="0.0.0.0", insecure_no_auth=True)
     with serve(tmp_path / "root", settings) as registry:
-        local = LocalRegistry(registry.host.replace("0.0.0.0", "127.0.0.1"), registry.root)
+        local = LocalRegistry(
+            registry.host.replace("0.0.0.0", "127.0.0.1"), registry.root, registry.log
+        )
         assert local.ask("GET", "/v2/", headers={"Host": "my.machine:5000"}).status == 200
 
 
