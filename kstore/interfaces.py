@@ -51,12 +51,17 @@ class DestinationTraits:
     """What a destination accepts.
 
     ``concurrent``: ``write_blob`` may be called from several threads at once.
+    ``ordered``: blobs are taken one at a time, in the order of their digests, so that a stream of
+    them (an archive) is the same bytes each time.
+    ``foreign_urls``: a layer that may be fetched elsewhere (``urls``) need not be written.
     ``manifest_types``: acceptable manifest and index types, most wanted first.
     """
 
     concurrent: bool = False
+    ordered: bool = False
     indexes: bool = True
     signatures: bool = False
+    foreign_urls: bool = False
     manifest_types: tuple[str, ...] = (*sorted(MANIFESTS), *sorted(INDEXES))
 
 
