@@ -64,11 +64,11 @@ class App:
 
     def transports(
         self,
-        store: Store,
+        store: Store | Callable[[], Store],
         options: RegistryOptions | None = None,
         cancel: Cancel | None = None,
     ) -> Transports:
-        """The transports of one command."""
+        """The transports of one command; a function as ``store`` opens it when it is needed."""
         from kstore.transports import Transports, TransportSettings
 
         options = options or RegistryOptions()
@@ -81,7 +81,10 @@ class App:
 
             return RegistryClient(host, registry, lookup, cancel=stop, warn=self._warn)
 
-        return Transports(TransportSettings(store, connect, stop))
+        def opened() -> Store:
+            return store if isinstance(store, Store) else store()
+
+        return Transports(TransportSettings(opened, connect, stop))
 
     def registry_settings(self, options: RegistryOptions) -> RegistrySettings:
         """How registries are spoken to."""

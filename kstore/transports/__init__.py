@@ -31,9 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
-    """What transports are made with: the store, how to reach a registry host, when to stop."""
+    """What transports are made with: the store (opened when a reference needs it), how to reach a
+    registry host, when to stop."""
 
-    store: Store
+    open_store: Callable[[], Store]
     connect: Callable[[str], RegistryClient]
     cancel: Cancel
 
@@ -47,7 +48,7 @@ def _docker(settings: TransportSettings) -> ImageTransport:
 def _storage(settings: TransportSettings) -> ImageTransport:
     from kstore.transports.storage import StorageTransport
 
-    return StorageTransport(settings.store, settings.cancel)
+    return StorageTransport(settings.open_store(), settings.cancel)
 
 
 _Factory = Callable[[TransportSettings], ImageTransport]
