@@ -1,16 +1,23 @@
-"""Layer tars.
+"""Tar archives: what a layer is made of, and what several transports keep images in.
 
 Source: POSIX.1-2017 pax, "ustar Interchange Format".
 """
 
 from __future__ import annotations
 
-__all__ = ["BLOCK", "looks_like_tar"]
+from kstore.formats.tar_headers import BLOCK, EntryKind, TarEntry, TarLimits, checksum_holds
+from kstore.formats.tar_reader import TarReader
+from kstore.formats.tar_writer import TarWriter
 
-#: Bytes of one tar block.
-BLOCK = 512
-
-_CHECKSUM = slice(148, 156)
+__all__ = [
+    "BLOCK",
+    "EntryKind",
+    "TarEntry",
+    "TarLimits",
+    "TarReader",
+    "TarWriter",
+    "looks_like_tar",
+]
 
 
 def looks_like_tar(start: bytes) -> bool:
@@ -24,8 +31,4 @@ def looks_like_tar(start: bytes) -> bool:
         return False
     if not any(block):
         return True
-    try:
-        stated = int(block[_CHECKSUM].strip(b" \0") or b"x", 8)
-    except ValueError:
-        return False
-    return stated == sum(block) - sum(block[_CHECKSUM]) + len(block[_CHECKSUM]) * ord(" ")
+    return checksum_holds(block)
