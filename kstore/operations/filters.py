@@ -1,109 +1,219 @@
-"""Choosing images: the NAME argument and ``--filter``."""
+"""Choosing images: the NAME argument and ``--filter``.
+
+=======================  ========================================================================
+``dangling=true|false``  the image has no name / has one
+``label=KEY[=VALUE]``    its config has the label
+``reference=PATTERN``    the name is one that the pattern means; given twice: either
+``before=IMAGE``         created earlier than that image (a name or an ID)
+``since=IMAGE``          created later; ``after=`` is the same
+``until=TIME``           created earlier than a time (``2024-01-31``) or longer ago (``24h``)
+``id=DIGITS``            the ID begins so
+``digest=ALG:DIGITS``    the digest of its manifest, or of the index its name stands for, does
+``platform=OS/ARCH``     made for that platform; ``/VARIANT`` may follow
+=======================  ========================================================================
+
+``KEY!=VALUE`` is the contrary, for the image as a whole; times have none.
+"""
 
 from __future__ import annotations
 
-import fnmatch
+import datetime as dt
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from kstore.digest import Digest
-from kstore.errors import InvalidDigestError, InvalidInputError
-from kstore.reference import DEFAULT_DOMAIN
-from kstore.store import ImageRecord, NameRecord
+from kstore.digest import ALGORITHMS
+from kstore.errors import InvalidInputError
+from kstore.operations.moments import parse_moment
+from kstore.operations.patterns import NamePattern
+from kstore.platforms import Platform
+from kstore.store import ImageRecord, NameRecord, Store, conditions
 
 __all__ = ["ImageFilter", "parse_filters", "reference_filter"]
 
-_PATTERN = re.compile(r"[A-Za-z0-9._/:*?!\[\]-]+", re.ASCII)
-
-#: Whether a listing shows this image under this name (None: it has none).
-ImageFilter = Callable[[ImageRecord, NameRecord | None], bool]
-
-
-def parse_filters(expressions: Sequence[str]) -> tuple[ImageFilter, ...]:
-    """Filters for ``key=value`` texts: ``dangling=true|false``, ``label=KEY[=VALUE]``,
-    ``reference=PATTERN``.  InvalidInputError names the text that is wrong."""
-    return tuple(_parse(expression) for expression in expressions)
+#: More filters than anyone writes; SQLite bounds how much can be asked at once.
+_MOST = 100
+_REFERENCE = "reference"
+_ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})", re.ASCII)
+_DIGEST = re.compile(rf"(?:{'|'.join(ALGORITHMS)}):[0-9a-f]{{1,128}}", re.ASCII)
 
 
-def _parse(expression: str) -> ImageFilter:
-    key, equals, value = expression.partition("=")
-    key = key.strip()
-    if not equals:
-        raise InvalidInputError(f"filter {expression[:200]!r} is not KEY=VALUE")
-    make = _FILTERS.get(key)
-    if make is None:
-        known = ", ".join(sorted(_FILTERS))
-        raise InvalidInputError(f"unknown filter {key[:100]!r} (known: {known})")
-    return make(value)
+def _every_row(_image: ImageRecord, _name: NameRecord | None) -> bool:
+    return True
 
 
-def _dangling(value: str) -> ImageFilter:
-    if value not in ("true", "false"):
-        raise InvalidInputError(f"filter dangling= takes true or false, not {value[:100]!r}")
-    wanted = value == "true"
-    return lambda image, name: (name is None) is wanted
+@dataclass(frozen=True, slots=True)
+class ImageFilter:
+    """What a listing shows: of the images that meet ``condition``, the rows (an image under a
+    name; None: it has none) that pass ``shows``."""
+
+    condition: conditions.Condition
+    shows: Callable[[ImageRecord, NameRecord | None], bool] = _every_row
 
 
-def _label(value: str) -> ImageFilter:
-    key, equals, wanted = value.partition("=")
-    if not key:
-        raise InvalidInputError("filter label= takes KEY or KEY=VALUE")
-    if equals:
-        return lambda image, name: image.labels.get(key) == wanted
-    return lambda image, name: key in image.labels
+def parse_filters(store: Store, expressions: Sequence[str]) -> tuple[ImageFilter, ...]:
+    """Filters, all of which must hold, for ``key=value`` texts; see above for the keys.
+
+    One text may hold several: a comma followed by a key and ``=`` begins the next (``\\,`` does
+    not).  Raises InvalidInputError naming what is wrong, or for more than 100 filters;
+    ImageNotFoundError and AmbiguousNameError for the image of ``before`` and ``since``.
+    """
+    parts = [part for expression in expressions for part in _split(expression)]
+    if len(parts) > _MOST:
+        raise InvalidInputError(f"{len(parts)} filters are more than {_MOST}")
+    filters: list[ImageFilter] = []
+    wanted: list[NamePattern] = []
+    unwanted: list[NamePattern] = []
+    for key, negated, value in parts:
+        if key == _REFERENCE:
+            (unwanted if negated else wanted).append(NamePattern(value))
+        elif key in _TIMES:
+            filters.append(_TIMES[key](store, value))
+        else:
+            filters.append(_FILTERS[key](value, negated))
+    if wanted:
+        filters.append(_one_of(wanted))
+    if unwanted:
+        filters.append(_none_of(unwanted))
+    return tuple(filters)
 
 
 def reference_filter(value: str) -> ImageFilter:
-    """Keeps names that ``value`` (``[repository][:tag][@digest]``, shell globs allowed) means.
+    """Keeps the names that ``value`` means; see :class:`NamePattern`.
 
-    The pattern's repository must equal the last components of the name's, so ``redis`` and
-    ``library/redis`` mean ``docker.io/library/redis`` and ``ry/redis`` does not; a tag or digest
-    counts when it is given.  Raises InvalidInputError for a pattern without repository.
+    Raises InvalidInputError for a pattern that can mean none.
     """
-    pattern = _Pattern(value)
-    return lambda image, name: name is not None and pattern.matches(name)
+    return _one_of([NamePattern(value)])
 
 
-_FILTERS: dict[str, Callable[[str], ImageFilter]] = {
-    "dangling": _dangling,
-    "label": _label,
-    "reference": reference_filter,
-}
+def _split(expression: str) -> Iterable[tuple[str, bool, str]]:
+    """The (key, negated, value) of each filter in a text."""
+    keys = "|".join(_known())
+    next_filter = rf"(?=\s*(?:{keys})\s*!?=)"
+    for text in re.split(rf"(?<!\\),{next_filter}", expression):
+        key, equals, value = text.partition("=")
+        negated = key.endswith("!")
+        key = key.removesuffix("!").strip()
+        if not equals:
+            raise InvalidInputError(f"filter {text[:200]!r} is not KEY=VALUE")
+        if key not in _known():
+            raise InvalidInputError(
+                f"unknown filter {key[:100]!r} (known: {', '.join(sorted(_known()))})"
+            )
+        if negated and key in _TIMES:
+            raise InvalidInputError(f"filter {key}= has no contrary {key}!=")
+        yield key, negated, re.sub(rf"\\,{next_filter}", ",", value)
 
 
-class _Pattern:
-    def __init__(self, text: str) -> None:
-        rest, at, digest = text.partition("@")
-        head, slash, last = rest.rpartition("/")
-        last, colon, tag = last.partition(":")
-        self._components = (head + slash + last).split("/")
-        self._tag = tag if colon else None
-        self._digest = _digest(digest, text) if at else None
-        if (
-            not _PATTERN.fullmatch(rest)
-            or "" in self._components
-            or (colon and (not tag or ":" in tag))
-        ):
-            raise InvalidInputError(f"{text[:200]!r} is not an image name or pattern")
-        if self._components[0] in (DEFAULT_DOMAIN, f"index.{DEFAULT_DOMAIN}"):
-            self._components[0] = DEFAULT_DOMAIN
-            if len(self._components) == 2:
-                self._components.insert(1, "library")
-
-    def matches(self, record: NameRecord) -> bool:
-        name = record.name
-        has = [name.domain, *name.path.split("/")][-len(self._components) :]
-        if len(has) != len(self._components):
-            return False
-        if self._digest not in (None, name.digest, record.target, record.manifest, record.via):
-            return False
-        if self._tag is not None and not fnmatch.fnmatchcase(name.tag or "", self._tag):
-            return False
-        return all(map(fnmatch.fnmatchcase, has, self._components))
+def _known() -> tuple[str, ...]:
+    return (*_FILTERS, *_TIMES, _REFERENCE)
 
 
-def _digest(text: str, whole: str) -> Digest:
+# ---- by what an image is
+
+
+def _dangling(value: str, negated: bool) -> ImageFilter:
+    if value not in ("true", "false"):
+        raise InvalidInputError(f"filter dangling= takes true or false, not {value[:100]!r}")
+    return _is(conditions.named(), negated=(value == "true") is not negated)
+
+
+def _label(value: str, negated: bool) -> ImageFilter:
+    key, equals, wanted = value.partition("=")
+    if not key:
+        raise InvalidInputError("filter label= takes KEY or KEY=VALUE")
     try:
-        return Digest.parse(text)
-    except InvalidDigestError as exc:
-        raise InvalidInputError(f"{whole[:200]!r} has a bad digest: {exc}") from exc
+        value.encode()
+    except UnicodeEncodeError as exc:  # bytes of the command line that are no text
+        raise InvalidInputError(f"filter label={value[:200]!a} is not UTF-8") from exc
+    return _is(conditions.labelled(key, wanted if equals else None), negated)
+
+
+def _id(value: str, negated: bool) -> ImageFilter:
+    match = _ID.fullmatch(value)
+    if match is None:
+        raise InvalidInputError(
+            f"filter id= takes the first hex digits of an image ID, not {value[:100]!r}"
+        )
+    return _is(conditions.id_begins(match[1]), negated)
+
+
+def _platform(value: str, negated: bool) -> ImageFilter:
+    return _is(conditions.on_platform(Platform.parse(value)), negated)
+
+
+def _is(condition: conditions.Condition, negated: bool) -> ImageFilter:
+    return ImageFilter(~condition if negated else condition)
+
+
+# ---- by what its names are and lead to
+
+
+def _digest(value: str, negated: bool) -> ImageFilter:
+    if _DIGEST.fullmatch(value) is None:
+        raise InvalidInputError(
+            f"filter digest= takes ALGORITHM:HEX or the start of it, not {value[:100]!r}"
+        )
+    if negated:
+        return ImageFilter(~conditions.digest_begins(value))
+
+    def shows(image: ImageRecord, name: NameRecord | None) -> bool:
+        has = image.manifests if name is None else (name.manifest, name.target, name.via)
+        return any(str(digest).startswith(value) for digest in has)
+
+    return ImageFilter(conditions.digest_begins(value), shows)
+
+
+def _one_of(patterns: Sequence[NamePattern]) -> ImageFilter:
+    return ImageFilter(
+        conditions.any_of(pattern.condition for pattern in patterns),
+        lambda _image, name: name is not None and any(p.matches(name) for p in patterns),
+    )
+
+
+def _none_of(patterns: Sequence[NamePattern]) -> ImageFilter:
+    return ImageFilter(
+        conditions.ANY,  # the condition of a pattern is approximate, so it cannot be turned around
+        lambda image, _name: not any(p.matches(name) for p in patterns for name in image.names),
+    )
+
+
+# ---- by when it was made
+
+
+def _before(store: Store, value: str) -> ImageFilter:
+    return ImageFilter(conditions.created_before(_date_of(store, "before", value)))
+
+
+def _since(store: Store, value: str) -> ImageFilter:
+    return ImageFilter(conditions.created_after(_date_of(store, "since", value)))
+
+
+def _until(_store: Store, value: str) -> ImageFilter:
+    return ImageFilter(conditions.created_before(parse_moment(value, dt.datetime.now(dt.UTC))))
+
+
+def _date_of(store: Store, key: str, value: str) -> dt.datetime:
+    if not value:
+        raise InvalidInputError(f"filter {key}= takes the name or ID of an image")
+    image = store.find_image(value).image
+    if image.created is None:
+        raise InvalidInputError(
+            f"filter {key}={value[:200]} has no meaning: that image does not say when it was made"
+        )
+    return image.created
+
+
+_FILTERS: Mapping[str, Callable[[str, bool], ImageFilter]] = {
+    "dangling": _dangling,
+    "digest": _digest,
+    "id": _id,
+    "label": _label,
+    "platform": _platform,
+}
+_TIMES: Mapping[str, Callable[[Store, str], ImageFilter]] = {
+    "after": _since,
+    "before": _before,
+    "since": _since,
+    "until": _until,
+}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kstore.digest import Digest
-from kstore.operations.filters import parse_filters, reference_filter
 from kstore.store import ImageRecord, NameRecord, Store
+
+if TYPE_CHECKING:
+    from kstore.operations.filters import ImageFilter
 
 __all__ = ["ImageSummary", "list_images"]
 
@@ -50,18 +53,28 @@ def list_images(
 ) -> list[ImageSummary]:
     """One row for each (image, name), newest image first.
 
-    ``argument`` keeps names it means (see ``reference_filter``); ``filters`` are ``key=value``
-    texts; all of them must hold.  Raises InvalidInputError.
+    ``argument`` keeps names it means (see :class:`kstore.operations.patterns.NamePattern`),
+    ``filters`` are ``key=value`` texts (see :mod:`kstore.operations.filters`); all of them must
+    hold.  Only images that can meet them are loaded.  Raises InvalidInputError, and
+    ImageNotFoundError or AmbiguousNameError for an image that a filter names.
     """
-    tests = list(parse_filters(filters))
-    if argument is not None:
-        tests.append(reference_filter(argument))
+    chosen = _chosen(store, argument, filters)
+    images = store.images([each.condition for each in chosen])
     return [
         row
-        for image in store.images()
+        for image in images
         for row in _rows(image)
-        if all(test(row.image, row.name) for test in tests)
+        if all(each.shows(row.image, row.name) for each in chosen)
     ]
+
+
+def _chosen(store: Store, argument: str | None, filters: Sequence[str]) -> Sequence[ImageFilter]:
+    if argument is None and not filters:
+        return ()
+    from kstore.operations.filters import parse_filters, reference_filter  # the rest starts faster
+
+    chosen = parse_filters(store, filters)
+    return chosen if argument is None else (*chosen, reference_filter(argument))
 
 
 def _rows(image: ImageRecord) -> Sequence[ImageSummary]:

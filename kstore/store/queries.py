@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
@@ -21,10 +21,12 @@ from kstore.store.records import (
     ManifestRecord,
     NameChange,
     NameRecord,
-    PartialDownload,
-    StoreFacts,
 )
 from kstore.store.session import Session
+
+if TYPE_CHECKING:
+    from kstore.store.conditions import Condition
+    from kstore.store.reports import PartialDownload, StoreFacts
 
 __all__ = [
     "blob_in_repository",
@@ -38,6 +40,7 @@ __all__ = [
     "name_log",
     "origins",
     "referrers",
+    "select_images",
 ]
 
 _NAME = "n.name, n.repository, n.tag, n.digest_ref, n.target, n.manifest, n.via, n.updated_at"
@@ -65,17 +68,23 @@ def name_record(row: Any) -> NameRecord:
     text, repository, tag, digest, target, manifest, via, updated = row
     try:
         domain, _, path = repository.partition("/")
+        stands_for = Digest.parse(target)
         return NameRecord(
-            name=Named(domain, path, tag, Digest.parse(digest) if digest else None),
-            target=Digest.parse(target),
-            manifest=Digest.parse(manifest) if manifest else None,
-            via=Digest.parse(via) if via else None,
+            name=Named(domain, path, tag, _digest_or_none(digest)),
+            target=stands_for,
+            # They rarely differ, and parsing is what takes the time with thousands of names.
+            manifest=stands_for if manifest == target else _digest_or_none(manifest),
+            via=_digest_or_none(via),
             updated_at=from_us(updated),
         )
     except InvalidInputError as exc:
         raise StoreDamagedError(
             f"the entry of the name {text!r:.200} is damaged: {exc}", hint="kstore check"
         ) from exc
+
+
+def _digest_or_none(text: str | None) -> Digest | None:
+    return Digest.parse(text) if text else None
 
 
 def load_name(db: Database, name: Named) -> NameRecord | None:
@@ -89,6 +98,18 @@ def load_names(db: Database, repository: str | None = None) -> list[NameRecord]:
     where, values = ("WHERE n.repository = ?", [repository]) if repository else ("", [])
     rows = db.rows(f"SELECT {_NAME} FROM name n {where} ORDER BY n.name", values)  # noqa: S608
     return [name_record(row) for row in rows]
+
+
+def select_images(session: Session, conditions: Sequence[Condition]) -> list[ImageRecord]:
+    """The images that meet all conditions, in the order of :func:`load_images`; no other is
+    loaded."""
+    if not conditions:
+        return load_images(session)
+    where = " AND ".join(f"({condition.sql})" for condition in conditions)
+    values = [value for condition in conditions for value in condition.values]
+    with session.db.snapshot():
+        rows = session.db.rows(f"SELECT i.id FROM image i WHERE {where}", values)  # noqa: S608
+        return load_images(session, [row[0] for row in rows])
 
 
 def load_images(session: Session, ids: Iterable[str] | None = None) -> list[ImageRecord]:
@@ -314,6 +335,8 @@ def name_log(db: Database, named: Named | None, limit: int | None) -> list[NameC
 
 def facts(session: Session, partials: Sequence[PartialDownload]) -> StoreFacts:
     """Numbers about the store."""
+    from kstore.store.reports import StoreFacts
+
     db = session.db
     with db.snapshot():
         images, names, blobs, blob_bytes = db.row(

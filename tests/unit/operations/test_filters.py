@@ -1,96 +1,221 @@
-"""Which names a pattern means."""
+"""What each filter keeps."""
 
 from __future__ import annotations
 
-import datetime as dt
+from collections.abc import Iterator
 
 import pytest
 
-from kstore.digest import Digest
-from kstore.errors import InvalidInputError
-from kstore.operations.filters import parse_filters, reference_filter
-from kstore.reference import Named
-from kstore.store import ImageRecord, NameRecord
+from kstore.errors import AmbiguousNameError, ImageNotFoundError, InvalidInputError
+from kstore.operations.filters import parse_filters
+from kstore.operations.images import list_images
+from kstore.platforms import Platform
+from kstore.store import Store
+from tests.support.images import TestImage, index_of, random_image
+from tests.support.stores import put_image
 
-DIGEST = Digest.of(b"manifest")
-OTHER = Digest.of(b"another")
-NOW = dt.datetime.now(dt.UTC)
+# The busybox and alpine of the tests that tell what a reference filter means.
+IMAGES = {
+    "busybox": random_image(
+        1,
+        created="2024-01-01T00:00:00Z",
+        labels={"vendor": "acme", "args": "a=x,y", "empty": ""},
+    ),
+    "alpine": random_image(2, created="2024-02-01T00:00:00Z", labels={"vendor": "other"}),
+    "arm": random_image(
+        3, created="2024-03-01T00:00:00Z", platform=Platform("linux", "arm64", "v8")
+    ),
+    "nameless": random_image(4, created="2024-04-01T00:00:00Z", labels={"vendor": "acme"}),
+    "undated": random_image(5, created=None),
+}
+INDEX = index_of([IMAGES["arm"], random_image(6)])
 
 
-def record(name: str) -> NameRecord:
-    return NameRecord(Named.parse(name), DIGEST, DIGEST, None, NOW)
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store.open(tmp_path_factory.mktemp("filters") / "store") as store:
+        put_image(
+            store,
+            IMAGES["busybox"],
+            *("quay.io/libpod/busybox", "localhost/image:tag", "localhost/a:tag"),
+        )
+        put_image(
+            store,
+            IMAGES["alpine"],
+            *("quay.io/libpod/alpine", "localhost/another-image:tag"),
+            *("docker.io/library/image:another-tag", "docker.io/library/image:latest"),
+        )
+        put_image(store, IMAGES["arm"], "localhost/arm", via=INDEX)
+        put_image(store, IMAGES["nameless"])
+        put_image(store, IMAGES["undated"], "localhost/undated")
+        yield store
 
 
-IMAGE: ImageRecord = None  # type: ignore[assignment]  # reference filters look at names only
+def fill(text: str) -> str:
+    """``{arm}`` is the ID of an image, ``{arm_m}`` its manifest, ``{index}`` that of the index."""
+    manifests = {f"{word}_m": image.raw.digest for word, image in IMAGES.items()}
+    return text.format(index=INDEX.digest, **{w: i.id for w, i in IMAGES.items()}, **manifests)
 
 
-def means(pattern: str, name: str) -> bool:
-    return reference_filter(pattern)(IMAGE, record(name))
+def kept(store: Store, *filters: str) -> str:
+    """The words for the images that are listed, in the order above."""
+    found = {row.id for row in list_images(store, None, [fill(text) for text in filters])}
+    return " ".join(word for word, image in IMAGES.items() if image.id in found)
+
+
+ALL = " ".join(IMAGES)
 
 
 @pytest.mark.parametrize(
-    ("name", "pattern", "expected"),
+    ("text", "expected"),
     [
-        ("docker.io/library/redis:latest", "redis", True),
-        ("docker.io/library/redis:latest", "redis:latest", True),
-        ("docker.io/library/redis:latest", "library/redis", True),
-        ("docker.io/library/redis:latest", "docker.io/library/redis", True),
-        ("docker.io/library/redis:latest", "docker.io/redis", True),
-        ("docker.io/library/redis:latest", "index.docker.io/redis", True),
-        ("docker.io/library/redis:latest", "redis:alpine", False),
-        ("docker.io/library/redis:latest", "ry/redis", False),
-        ("docker.io/library/redis:latest", "io/library/redis", False),
-        ("docker.io/library/redis:latest", "dis", False),
-        ("docker.io/library/redis:latest", "library", False),
-        ("docker.io/library/redis:latest", "Redis", False),
-        ("docker.io/kubernetes/pause:latest", "kubernetes/pause:latest", True),
-        ("docker.io/kubernetes/pause:latest", "kubernetes/redis", False),
-        ("localhost:5000/foo:v1", "foo", True),
-        ("localhost:5000/foo:v1", "foo:v1", True),
-        ("localhost:5000/foo:v1", "localhost:5000/foo", True),
-        ("localhost:5000/foo:v1", "localhost:5000/foo:v2", False),
-        ("localhost:5000/foo:v1", "localhost", False),
-        (f"docker.io/library/redis@{DIGEST}", "redis", True),
-        (f"docker.io/library/redis@{DIGEST}", f"redis@{DIGEST}", True),
-        ("docker.io/library/redis:1", f"redis@{DIGEST}", True),
-        ("docker.io/library/redis:1", f"redis@{OTHER}", False),
-        (f"docker.io/library/redis@{DIGEST}", "sha256", False),
-        ("quay.io/libpod/busybox:latest", "quay.io/libpod", False),
-        ("quay.io/libpod/busybox:latest", "quay.io/libpod/*", True),
-        ("quay.io/libpod/busybox:latest", "*usy*", True),
-        ("localhost/image:tag", "image:t*", True),
-        ("localhost/image:tag", "image:other*", False),
+        ("dangling=true", "nameless"),
+        ("dangling=false", "busybox alpine arm undated"),
+        ("dangling!=true", "busybox alpine arm undated"),
+        ("dangling!=false", "nameless"),
+        (" dangling =true", "nameless"),
+        ("label=vendor", "busybox alpine nameless"),
+        ("label=vendor=acme", "busybox nameless"),
+        ("label=vendor=", ""),
+        ("label=empty=", "busybox"),
+        ("label=absent", ""),
+        ("label!=vendor=acme", "alpine arm undated"),
+        ("label!=vendor", "arm undated"),
+        ("reference=image", "busybox alpine"),
+        ("reference=*mage*", "busybox alpine"),
+        ("reference=image:tag", "busybox"),
+        ("reference=library/image", "alpine"),
+        ("reference=quay.io/libpod", ""),
+        ("reference=quay.io/libpod/*", "busybox alpine"),
+        ("reference=[ab]*:latest", "busybox alpine arm"),
+        ("reference!=alpine", "busybox arm nameless undated"),
+        ("before={arm}", "busybox alpine"),
+        ("before=localhost/arm", "busybox alpine"),
+        ("since=quay.io/libpod/busybox", "alpine arm nameless"),
+        ("after=quay.io/libpod/busybox", "alpine arm nameless"),
+        ("until=2024-02-02", "busybox alpine"),
+        ("until=24h", "busybox alpine arm nameless"),
+        ("until=1000w", ""),
+        ("id={arm}", "arm"),
+        ("id={arm:.5}", "arm"),
+        ("id=sha256:{arm:.5}", "arm"),
+        ("id!={arm}", "busybox alpine nameless undated"),
+        ("digest={arm_m}", "arm"),
+        ("digest={index}", "arm"),
+        ("digest={nameless_m}", "nameless"),
+        ("digest=sha256:{arm}", ""),
+        ("digest!={index}", "busybox alpine nameless undated"),
+        ("platform=linux/arm64", "arm"),
+        ("platform=linux/aarch64/v8", "arm"),
+        ("platform=linux/arm64/v9", ""),
+        ("platform=linux/amd64", "busybox alpine nameless undated"),
+        ("platform!=linux/amd64", "arm"),
+        ("platform=windows/amd64", ""),
     ],
 )
-def test_a_pattern_means_whole_components_of_a_name(name, pattern, expected) -> None:
-    assert means(pattern, name) is expected
+def test_what_a_filter_keeps(shelf: Store, text: str, expected: str) -> None:
+    assert kept(shelf, text) == expected
 
 
-@pytest.mark.parametrize("pattern", ["", ":", ":latest", "redis:", "a//b", "redis:latest:x", "x@y"])
-def test_a_pattern_that_can_mean_nothing_is_an_error(pattern: str) -> None:
-    with pytest.raises(InvalidInputError, match="not an image name|bad digest"):
-        reference_filter(pattern)
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ((), ALL),
+        (("label=vendor", "label=vendor=acme", "dangling=false"), "busybox"),
+        (("before=localhost/arm", "since=localhost/a:tag"), "alpine"),
+        (("reference=alpine", "reference=arm"), "alpine arm"),
+        (("reference=image", "reference!=alpine"), "busybox"),
+        (("reference!=alpine", "reference!=arm"), "busybox nameless undated"),
+        (("dangling=true,label=vendor=acme",), "nameless"),
+        (("label=vendor=acme, dangling=false,before=localhost/arm",), "busybox"),
+        (("dangling=false,label!=vendor",), "arm undated"),
+        (("label=args=a=x,y",), "busybox"),
+        (("label=args=a=x,y,dangling=false",), "busybox"),
+        ((r"label=vendor=acme\,dangling=false",), ""),
+    ],
+)
+def test_filters_are_combined(shelf: Store, filters: tuple[str, ...], expected: str) -> None:
+    assert kept(shelf, *filters) == expected
+
+
+def test_a_comma_that_begins_no_filter_can_be_written(store: Store) -> None:
+    image = random_image(1, labels={"opts": "a,id=5"})
+    put_image(store, image)
+    assert len(list_images(store, None, [r"label=opts=a\,id=5"])) == 1
+
+
+def test_a_reference_keeps_the_names_it_means_and_its_contrary_whole_images(shelf: Store) -> None:
+    def names(text: str) -> list[str]:
+        return [str(row.name.name) for row in list_images(shelf, None, [text]) if row.name]
+
+    assert names("reference=localhost/image:tag") == ["localhost/image:tag"]
+    assert "localhost/another-image:tag" not in names("reference!=alpine")
+
+
+def test_a_digest_keeps_the_names_that_lead_to_it(store: Store) -> None:
+    one, two = (random_image(1, compression=compression) for compression in ("gzip", "zstd"))
+    put_image(store, one, "localhost/one")
+    put_image(store, two, "localhost/two")
+    (row,) = list_images(store, None, [f"digest={two.raw.digest}"])
+    assert (row.repository, row.digest) == ("localhost/two", two.raw.digest)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("foo=bar", "unknown filter 'foo'"),
+        ("foo=bar", "unknown filter 'foo'.*known: after, before, dangling, digest, id"),
+        ("intermediate=true", "unknown filter 'intermediate'"),
         ("dangling", "not KEY=VALUE"),
         ("", "not KEY=VALUE"),
+        ("dangling=true,", "true or false"),
+        ("dangling=true,foo=bar", "true or false"),
         ("dangling=NO", "true or false"),
+        ("dangling= true", "true or false"),
         ("dangling=", "true or false"),
         ("label=", "KEY or KEY=VALUE"),
         ("label==x", "KEY or KEY=VALUE"),
+        ("label=vendor=\udcff", "not UTF-8"),
+        ("label=\udcff", "not UTF-8"),
         ("reference=", "not an image name"),
+        ("reference!=", "not an image name"),
+        ("before=", "before= takes the name or ID"),
+        ("since=localhost/undated", "does not say when it was made"),
+        ("before=a:b:c", "a:b:c"),
+        ("before!=localhost/arm", "before= has no contrary"),
+        ("until=soon", "'soon' is neither an age"),
+        ("id=xyz", "hex digits of an image ID, not 'xyz'"),
+        ("id=", "hex digits of an image ID"),
+        ("digest=abc", "ALGORITHM:HEX"),
+        ("digest=sha256:", "ALGORITHM:HEX"),
+        ("platform=linux", "OS/ARCH"),
     ],
 )
-def test_a_wrong_filter_is_named(text: str, says: str) -> None:
+def test_a_wrong_filter_is_named(shelf: Store, text: str, says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):
-        parse_filters([text])
+        parse_filters(shelf, [text])
 
 
-def test_dangling_means_without_a_name() -> None:
-    (wanted,) = parse_filters([" dangling =true"])
-    assert wanted(IMAGE, None)
-    assert not wanted(IMAGE, record("x"))
+def test_a_hundred_filters_are_enough(shelf: Store) -> None:
+    hundred = ["reference=busybox"] * 50 + ["label=vendor=acme,reference!=absent"] * 25
+    assert kept(shelf, *hundred) == "busybox"
+    with pytest.raises(InvalidInputError, match="101 filters"):
+        parse_filters(shelf, [*hundred, "label=vendor"])
+
+
+def test_the_image_of_before_must_be_there_and_be_one(store: Store) -> None:
+    with pytest.raises(ImageNotFoundError, match="'nothing'"):
+        parse_filters(store, ["before=nothing"])
+    for image in _two_alike():
+        put_image(store, image)
+    with pytest.raises(AmbiguousNameError):
+        parse_filters(store, [f"since={image.id[:3]}"])
+
+
+def _two_alike() -> tuple[TestImage, TestImage]:
+    seen: dict[str, TestImage] = {}
+    seed = 0
+    while True:
+        image = random_image(seed, layers=1, layer_size=10)
+        if (other := seen.setdefault(image.id[:3], image)) is not image:
+            return other, image
+        seed += 1
