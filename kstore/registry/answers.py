@@ -16,7 +16,7 @@ from kstore.registry.retry import retry_after
 if TYPE_CHECKING:
     from kstore.registry.messages import Response
 
-__all__ = ["MAX_ERROR_BODY", "TEMPORARY", "Refusal", "plain_text"]
+__all__ = ["MAX_ERROR_BODY", "TEMPORARY", "Refusal", "encoded_error", "plain_text"]
 
 MAX_ERROR_BODY = 64 * 1024
 #: Answers that say: later, perhaps.
@@ -66,6 +66,15 @@ class Refusal:
             or self.status == 500
             or (not self.own and 400 <= self.status < 500),
         )
+
+
+def encoded_error(host: str, encoding: str) -> RemoteError:
+    """The error for a body that is other bytes because somebody on the way encoded it."""
+    return RemoteError(
+        f"{host}, or a proxy before it, answers with Content-Encoding {plain_text(encoding)!r},"
+        " although the bytes were asked for as they are",
+        hint="keep the proxy from compressing what comes from below /v2/",
+    )
 
 
 def plain_text(text: str) -> str:

@@ -96,6 +96,13 @@ class RegistryClient(Closing):
         """
         self._manifests.delete(path, digest)
 
+    def delete_tag(self, path: str, tag: str) -> bool:
+        """Take a tag away from its manifest, which stays.
+
+        False where the registry cannot do that (or has no such tag).
+        """
+        return self._manifests.delete_tag(path, tag)
+
     def has_blob(self, path: str, digest: Digest) -> int | None:
         """The size of a blob in bytes; None if the repository has no such blob."""
         target = blob_target(path, digest)
@@ -147,13 +154,15 @@ class RegistryClient(Closing):
         open_body: Callable[[int], ByteStream],
         *,
         progress: Callable[[int], None] | None = None,
+        on_retry: Callable[[str], None] | None = None,
     ) -> None:
         """Store a blob; ``open_body(offset)`` opens its bytes from ``offset`` on, again if needed.
 
-        ``progress`` hears the number of bytes sent so far; it may go back.  Raises
-        DigestMismatchError if the registry received something else.
+        ``progress`` hears the number of bytes sent so far; it may go back.  ``on_retry`` hears why
+        an attempt was lost, instead of ``warn``.  Raises DigestMismatchError if the registry
+        received something else.
         """
-        upload = BlobUpload(self._exchange, path, descriptor, open_body, progress)
+        upload = BlobUpload(self._exchange, path, descriptor, open_body, progress, on_retry)
         upload.run()
 
     def mount_blob(self, path: str, digest: Digest, origin: str) -> bool:

@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING
 
 from kstore.descriptor import Descriptor
 from kstore.errors import BlobNotFoundError, RemoteError, SizeMismatchError
+from kstore.registry.answers import encoded_error
 from kstore.registry.auth import repository_scope
 from kstore.registry.exchange import Exchange
-from kstore.registry.retry import WORTH_TELLING
+from kstore.registry.retry import PROGRESS, teller
 from kstore.registry.targets import blob_target
 from kstore.streams import Closing
 
 if TYPE_CHECKING:
     from kstore.registry.messages import Response
 
-__all__ = ["BlobDownload"]
+__all__ = ["BlobDownload", "strong_etag"]
 
-#: Bytes that count as progress, so that a server that always breaks off soon is given up on.
-_PROGRESS = 1024 * 1024
 _SKIP_BUFFER = 256 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)\Z", re.ASCII)
 
@@ -79,16 +78,24 @@ class BlobDownload(Closing):
             assert self._response is not None
             try:
                 count = self._response.readinto(buffer)
-                if count == 0 and self._position < self._end and len(buffer) > 0:
-                    raise RemoteError("the body ended too early", retryable=True)
+                self._check_end(self._response, count, len(buffer))
             except RemoteError as failure:
                 self._failed(failure)
                 continue
             self._position += count
-            if self._position - self._mark >= _PROGRESS:
+            if self._position - self._mark >= PROGRESS:
                 self._mark = self._position
                 self._backoff.reset()
             return count
+
+    def _check_end(self, response: Response, count: int, room: int) -> None:
+        """Raise where a body is shorter than the blob, or longer for a reason that has a name."""
+        short = count == 0 and room > 0 and self._position < self._end
+        long = self._position + count > self._end
+        if response.encoding is not None and (short or long):
+            raise encoded_error(self._exchange.host, response.encoding)
+        if short:
+            raise RemoteError("the body ended too early", retryable=True)
 
     def close(self) -> None:
         response, self._response = self._response, None
@@ -104,7 +111,7 @@ class BlobDownload(Closing):
                 self._failed(failure)
                 continue
             self._response, self.offset, self._position, self._mark = response, start, start, start
-            self.validator = _strong_etag(response)
+            self.validator = strong_etag(response)
 
     def _resume(self) -> None:
         """Continue at the present position, skipping what a server without ranges repeats."""
@@ -119,7 +126,7 @@ class BlobDownload(Closing):
             except RemoteError as failure:
                 self._failed(failure)
                 continue
-            self._response = response
+            self._response, self._mark = response, self._position
 
     def _request(self) -> tuple[Response, int]:
         """Ask for the rest; return the answer and where its body starts: here, or at 0."""
@@ -159,6 +166,8 @@ class BlobDownload(Closing):
         blob, length = self._descriptor, response.length
         if length is not None and length != blob.size:
             response.close()
+            if response.encoding is not None:
+                raise encoded_error(self._exchange.host, response.encoding)
             raise SizeMismatchError(
                 f"{self._exchange.host} has {length} bytes as blob {blob.digest}, which is"
                 f" declared with {blob.size}"
@@ -169,7 +178,7 @@ class BlobDownload(Closing):
         if match is None or int(match[1]) != here:
             return False
         size = self._descriptor.size
-        etag = _strong_etag(response)
+        etag = strong_etag(response)
         same = self.validator is None or etag is None or etag == self.validator
         last = size - 1 if self._piece_end is None else self._piece_end - 1
         whole = int(match[2]) == last or (self._piece_end is None and int(match[2]) < size)
@@ -206,20 +215,10 @@ class BlobDownload(Closing):
         if not failure.retryable:
             raise named from failure
         wait, self._wait = self._wait, None
-        self._backoff.pause(named, wait, self._teller(failure))
-
-    def _teller(self, failure: RemoteError) -> Callable[[float], None] | None:
-        on_retry = self._on_retry
-        if on_retry is None:
-            return None
-
-        def tell(seconds: float) -> None:
-            rest = f"; waiting {seconds:.0f} s" if seconds >= WORTH_TELLING else ""
-            on_retry(f"{failure.message}{rest}")
-
-        return tell
+        self._backoff.pause(named, wait, teller(failure, self._on_retry))
 
 
-def _strong_etag(response: Response) -> str | None:
+def strong_etag(response: Response) -> str | None:
+    """The ETag of an answer, if it identifies the very bytes (RFC 9110 section 8.8.1)."""
     etag = (response.header("ETag") or "").strip()
     return etag if len(etag) <= 256 and re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) else None

@@ -202,8 +202,8 @@ class Http:
         allowed = [row for row in rows if not refuse(str(row[4][0]))]
         if not allowed:
             raise RemoteError(
-                f"the registry sent kstore to {origin.netloc}, an address inside a private"
-                " network, which a public registry may not do"
+                f"kstore was sent to {origin.netloc}, an address inside a private network, which a"
+                " public server may not do"
             )
         return allowed
 

@@ -13,12 +13,13 @@ from kstore.digest import Digest
 from kstore.errors import (
     DigestMismatchError,
     InvalidDigestError,
+    KstoreError,
     ManifestNotFoundError,
     ManifestRejectedError,
     UnsupportedError,
 )
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
-from kstore.registry.answers import plain_text
+from kstore.registry.answers import Refusal, encoded_error, plain_text
 from kstore.registry.auth import repository_scope
 from kstore.registry.exchange import Exchange, Load
 from kstore.registry.targets import manifest_target
@@ -31,6 +32,8 @@ __all__ = ["Manifests"]
 _KNOWN = mt.MANIFESTS | mt.INDEXES | mt.SCHEMA1
 _ACCEPT = {"Accept": ", ".join(mt.MANIFEST_ACCEPT)}
 _TYPE_CODES = frozenset({"MANIFEST_INVALID", "UNSUPPORTED"})
+#: What registries that delete by digest only answer to a tag.
+_NO_TAGS = frozenset({400, 404, 405})
 
 
 class Manifests:
@@ -44,6 +47,14 @@ class Manifests:
         response = self._fetch("GET", path, reference)
         if response is None:
             raise ManifestNotFoundError(self._no_manifest(path, reference))
+        try:
+            return self._received(response, path, reference)
+        except KstoreError as error:
+            if response.encoding is None:
+                raise
+            raise encoded_error(self._host, response.encoding) from error
+
+    def _received(self, response: Response, path: str, reference: str | Digest) -> RawManifest:
         claimed = self._claimed_digest(response)
         declared = response.header("Content-Type")
         data = response.body
@@ -101,21 +112,35 @@ class Manifests:
         return raw.digest
 
     def delete(self, path: str, digest: Digest) -> None:
-        response = self._exchange.request(
-            "DELETE",
-            manifest_target(path, digest),
-            path=path,
-            scopes=(repository_scope(path, "pull", "push", "delete"),),
-        )
-        if 200 <= response.status < 300:
-            response.discard()
+        refusal = self._delete(path, digest)
+        if refusal is None:
             return
-        refusal = self._exchange.refusal(response)
         if refusal.status == 404:
             raise ManifestNotFoundError(self._no_manifest(path, digest))
         if refusal.status == 405 or "UNSUPPORTED" in refusal.codes:
             raise UnsupportedError(f"{self._host} does not allow manifests to be deleted")
         raise self._exchange.error(refusal, f"deleting manifest {digest}", path)
+
+    def delete_tag(self, path: str, tag: str) -> bool:
+        refusal = self._delete(path, tag)
+        if refusal is None:
+            return True
+        if refusal.own and (refusal.status in _NO_TAGS or "UNSUPPORTED" in refusal.codes):
+            return False
+        raise self._exchange.error(refusal, f"deleting tag {tag}", path)
+
+    def _delete(self, path: str, reference: str | Digest) -> Refusal | None:
+        """Why a manifest was not deleted; None if it was."""
+        response = self._exchange.request(
+            "DELETE",
+            manifest_target(path, reference),
+            path=path,
+            scopes=(repository_scope(path, "pull", "push", "delete"),),
+        )
+        if 200 <= response.status < 300:
+            response.discard()
+            return None
+        return self._exchange.refusal(response)
 
     def _fetch(
         self, method: str, path: str, reference: str | Digest, *, tolerant: bool = False

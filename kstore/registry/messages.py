@@ -104,6 +104,12 @@ class Response:
         text = (self.header("Content-Length") or "").strip()
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
+    @property
+    def encoding(self) -> str | None:
+        """What the body says it was encoded with for the way; None if it was not."""
+        text = (self.header("Content-Encoding") or "").strip()
+        return None if text.lower() in ("", "identity") else text
+
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the start of ``buffer`` with what is there; 0 at the end.
 

@@ -19,6 +19,7 @@ from kstore.mediatypes import OCTET_STREAM
 from kstore.registry.auth import repository_scope
 from kstore.registry.body import UploadBody
 from kstore.registry.exchange import Exchange
+from kstore.registry.retry import PROGRESS, teller
 from kstore.registry.targets import blob_target, uploads_target
 from kstore.registry.urls import Url
 from kstore.streams import ByteStream
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobUpload"]
 
-_PROGRESS = 1024 * 1024
 _WRONG_BYTES = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
 #: A registry may hash or move the whole blob before it answers: bytes a second it is granted.
 _DIGESTION_SPEED = 10 * 1024 * 1024
@@ -45,8 +45,10 @@ class BlobUpload:
         descriptor: Descriptor,
         open_body: Callable[[int], ByteStream],
         progress: Callable[[int], None] | None,
+        on_retry: Callable[[str], None] | None = None,
     ) -> None:
         self._exchange = exchange
+        self._on_retry = on_retry
         self._path = path
         self._uploads = uploads_target(path)
         self._blob = descriptor
@@ -89,6 +91,9 @@ class BlobUpload:
         except RemoteError as failure:
             if not failure.retryable or failure is self._body.failure:
                 raise
+            if failure.status == 401:
+                self._wait = None
+                return False  # nothing was taken; bounded by one renewal for each bit of progress
             self._pause(failure)
             if finishing and self._exists():
                 return True  # only the good news was lost
@@ -203,8 +208,6 @@ class BlobUpload:
 
     def _pause(self, failure: RemoteError) -> None:
         wait, self._wait = self._wait, None
-        if failure.status == 401:
-            return  # bounded by one renewal for each piece of progress
         named = type(failure)(
             f"upload of {self._blob.digest} to {self._exchange.host} stopped at {self._offset} of"
             f" {self._blob.size} bytes: {failure.message}",
@@ -212,7 +215,7 @@ class BlobUpload:
             status=failure.status,
             retryable=True,
         )
-        self._backoff.pause(named, wait)
+        self._backoff.pause(named, wait, teller(failure, self._on_retry))
 
     def _reconnect(self) -> None:
         """Ask how much the registry has; start again where it does not know."""
@@ -257,7 +260,7 @@ class BlobUpload:
 
     def _advance(self, offset: int) -> None:
         self._offset = offset
-        if offset - self._mark >= _PROGRESS:
+        if offset - self._mark >= PROGRESS:
             self._mark = offset
             self._backoff.reset()
 

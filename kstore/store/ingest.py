@@ -19,6 +19,7 @@ from typing import Self
 from kstore.blobs import BLOB_MODE, BlobDirectory, storage_errors
 from kstore.digest import Digest, Hasher
 from kstore.errors import SizeMismatchError
+from kstore.store.lanes import take_lane, visible_name
 from kstore.store.locks import HeldLock, LockClass, LockFile, digest_key
 from kstore.store.partials import Part, Side, boot_id
 from kstore.streams import CHUNK, ByteStream, Cancel, pump
@@ -29,11 +30,7 @@ __all__ = ["Ingest", "StagedBlob", "Workshop", "open_ingest", "stage_file", "wri
 SYNC_BYTES = 64 << 20
 #: Blobs up to this many bytes are not resumed: fetching them again costs less than taking notes.
 SMALL_BYTES = 8 << 10
-#: Seconds without growth after which another owner of a download counts as stuck.
-STALL_SECONDS = 30.0
 
-_POLL_SECONDS = 0.05
-_TELL_SECONDS = 1.0
 _OBJECT_WAIT_SECONDS = 0.5
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -99,7 +96,7 @@ class Ingest:
         self.present = False
         self._workshop = workshop
         self._part = part
-        self._lock = lock  # None: its owner seems stuck, and this is a second download
+        self._lock = lock  # None: whoever holds one seems stuck
         self._resumable = resumable  # else the part is a private file that nobody looks for
         self._side = side
         self._synced = 0
@@ -344,11 +341,12 @@ def open_ingest(
 ) -> Ingest:
     """See :meth:`kstore.store.Lease.ingest`."""
     part = Part.of(workshop.ingest, digest)
-    lock = _ingest_lock(workshop, part, digest, waiting, cancel)
+    lock, lane = take_lane(workshop.locks, part, digest, waiting, cancel)
     side = Side(size=size, origin=origin)
-    resumable = lock is not None and (size is None or size > SMALL_BYTES)
+    resumable = lane == 0 and (size is None or size > SMALL_BYTES)
     if not resumable:
-        part = Part(workshop.private_file())
+        private = workshop.private_file()
+        part = Part(private if lock is None else visible_name(private, part))
     ingest = Ingest(workshop, digest, part, lock, side, resumable=resumable)
     try:
         found = workshop.blobs.has(digest) if trust_file else None
@@ -361,29 +359,3 @@ def open_ingest(
         ingest.close()
         raise
     return ingest
-
-
-def _ingest_lock(
-    workshop: Workshop,
-    part: Part,
-    digest: Digest,
-    waiting: Callable[[int | None], None] | None,
-    cancel: Cancel | None,
-) -> HeldLock | None:
-    """The blob's ingest lock, or None if its owner seems stuck."""
-    key = digest_key(digest)
-    size, grown = part.size(), time.monotonic()
-    told = grown - _TELL_SECONDS + _POLL_SECONDS
-    while True:
-        lock = workshop.locks.try_lock(LockClass.INGEST, key)
-        if lock is not None:
-            return lock
-        now = time.monotonic()
-        if (size_now := part.size()) != size:
-            size, grown = size_now, now
-        elif now - grown >= STALL_SECONDS:
-            return None
-        if waiting is not None and now - told >= _TELL_SECONDS:
-            told = now
-            waiting(part.read_side().pid)
-        (cancel or Cancel()).wait(_POLL_SECONDS)

@@ -5,7 +5,8 @@ class what    key                     mode held by
 ===== ======= ======================= ==== ====================================================
 0     store   0                       S/X  every session: S; creating and migrating: X
 1     gc      0                       X    garbage collection (never waited for)
-2     ingest  56 bits of the digest   X    who downloads that blob, until its file is renamed
+2     ingest  56 bits of the digest   X    who downloads that blob, until its file is renamed; the
+              exclusive-or 1, 2, 3         last bits changed: who does so because that one is stuck
 3     object  56 bits of the digest   X    committer, rename to COMMIT; sweeper, check to unlink
 4     writer  0                       X    each write transaction and checkpoint
 5     lease   the lease's id          X    the owner of an operation, for all of it; only tested
@@ -30,12 +31,14 @@ import struct
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
 from kstore.errors import StorageError
-from kstore.streams import Cancel
+
+if TYPE_CHECKING:
+    from kstore.streams import Cancel
 
 __all__ = ["HeldLock", "LockClass", "LockFile", "digest_key"]
 

@@ -157,6 +157,20 @@ def test_a_waiter_leaves_an_owner_that_stands_still(scene: Scene) -> None:
     assert scene.ranges()[:2] == [None, None]
 
 
+def test_many_who_leave_an_owner_that_stands_still_do_not_all_fetch(scene: Scene) -> None:
+    with scene.owner_and_waiters(5) as (owner, waiters):
+        owner.send(signal.SIGSTOP)
+        results = [waiter.ended() for waiter in waiters]
+        asked = len(scene.ranges())
+        owner.send(signal.SIGCONT)
+        results.append(owner.ended())
+    scene.check_pulled(results)
+    # One for the owner and one for who took over; on a machine that halts for a second, one more.
+    assert asked <= 3
+    label = f"layer {scene.layer.short}"
+    assert sum(f"{label}: already here" in result.err for result in results) >= 4
+
+
 def test_what_needs_other_blobs_does_not_wait(scene: Scene) -> None:
     small = random_image(2)
     name = scene.offer(small, "small")

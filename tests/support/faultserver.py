@@ -16,6 +16,8 @@ the first that fits and has ``times`` left is used up.  With ``tls=make_certific
 server speaks TLS; with ``started=False`` it refuses connections until ``start()``.
 ``server.blobs``, ``server.manifests`` and ``server.uploads`` are plain dictionaries.  With
 ``server.rate`` blobs leave at so many bytes a second each; ``server.sent`` counts their bytes.
+With ``server.single`` only one connection is served at a time: others are closed at once
+("close"), or not looked at until it has ended ("wait").
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from tests.support.memoryregistry import Answer, Basic, Bearer, MemoryRegistry, Recorded
@@ -102,6 +104,7 @@ class FaultServer(MemoryRegistry):
         self.connections = 0
         self.rate: int | None = None
         self.sent = 0
+        self.single: Literal["close", "wait"] | None = None
         self.stopping = threading.Event()
         self._faults: list[tuple[Fault, str, str, list[int]]] = []
         self.tls_context: ssl.SSLContext | None = None
@@ -142,6 +145,11 @@ class FaultServer(MemoryRegistry):
         with self.lock:
             self._faults.append((fault, method, target, [times]))
 
+    def forgive(self) -> None:
+        """Forget the faults that are still to come."""
+        with self.lock:
+            self._faults.clear()
+
     def take_fault(self, method: str, target: str) -> Fault:
         with self.lock:
             for fault, wanted, text, left in self._faults:
@@ -163,6 +171,11 @@ class _Server(ThreadingHTTPServer):
         self.server_bind()
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        while self.owner.single is not None and self._open and not self.owner.stopping.is_set():
+            if self.owner.single == "close":
+                request.close()
+                return
+            self.owner.stopping.wait(0.005)
         with self.owner.lock:
             self._open.add(request)
             self.owner.connections += 1

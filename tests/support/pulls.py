@@ -38,9 +38,9 @@ _LIMIT = 30.0
 _PROGRAM = f"""
 import dataclasses, os, signal, sys
 from kstore import app
-from kstore.store import ingest
+from kstore.store import ingest, lanes
 
-ingest.STALL_SECONDS = {STALL_SECONDS}
+lanes.STALL_SECONDS = {STALL_SECONDS}
 as_usual = app.App.registry_settings
 
 def hasty(self, options):

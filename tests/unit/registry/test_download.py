@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import random
 import threading
 import time
@@ -71,6 +72,20 @@ def test_a_compressed_transfer_is_not_decoded(
 ) -> None:
     server.fault(Fault(headers={"Content-Encoding": "gzip"}), "GET", "/blobs/")
     assert fetch(client, blob) == DATA
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("data", [DATA, bytes(100_000)], ids=["grown", "shrunk"])
+def test_a_transfer_that_was_really_compressed_is_not_blamed_on_the_blob(
+    server: FaultServer, client: RegistryClient, data: bytes, chunked: bool
+) -> None:
+    blob = server.add_blob(data)
+    headers: dict[str, str | None] = {"Content-Encoding": "gzip"}
+    packed = Fault(body=gzip.compress(data), headers=headers, chunked=chunked)
+    server.fault(packed, "GET", "/blobs/", times=9)
+    with pytest.raises(RemoteError, match="Content-Encoding 'gzip'"):
+        fetch(client, blob)
+    assert len(ranges(server)) == 1
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,21 @@ def test_pauses_grow_up_to_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
         assert most / 2 <= wait <= most
 
 
+def test_what_a_server_asks_for_is_waited_and_not_by_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    cancel = Cancel()
+    monkeypatch.setattr(cancel, "wait", waits.append)
+    backoff = Backoff(fast_settings(attempts=99, backoff_cap=5.0), cancel, lambda _: None)
+    for asked in (2.0, 5.0, 86400.0):
+        for _ in range(10):
+            backoff.pause(RemoteError("x"), asked)
+    for asked, ten in zip((2.0, 5.0, 5.0), (waits[:10], waits[10:20], waits[20:]), strict=True):
+        assert all(asked <= wait <= 1.1 * asked for wait in ten)
+        assert len(set(ten)) > 1
+
+
 def test_the_last_failure_is_raised_as_what_it_is() -> None:
     backoff = Backoff(fast_settings(attempts=2), Cancel(), lambda _: None)
     backoff.pause(RemoteError("first"), 0)

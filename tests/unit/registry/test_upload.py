@@ -365,3 +365,58 @@ def test_an_upload_at_another_host_gets_no_credentials(
         assert storage.blobs[PATH][str(BLOB.digest)] == DATA
         assert storage.requests
         assert all("authorization" not in request.headers for request in storage.requests)
+
+
+def _claims(end: int) -> Fault:
+    location = f"/v2/{PATH}/blobs/uploads/u0"
+    return Fault(headers={"Range": f"0-{end}", "Location": location})
+
+
+@pytest.mark.parametrize("claimed", [0, 99_999, 2_999_998, 3_000_000, 9_999_999_999])
+def test_an_answer_that_claims_another_offset_is_settled_by_asking(
+    server: FaultServer, client: RegistryClient, claimed: int
+) -> None:
+    server.fault(_claims(claimed), "PATCH")
+    client.upload_blob(PATH, BLOB, Opened())
+    assert arrived(server)
+    assert len(server.seen("GET", "/uploads/")) == 1
+
+
+@pytest.mark.parametrize("claimed", [1_299_990, 1_300_010, 2_999_999, 3_000_000])
+def test_an_upload_whose_offset_is_always_a_lie_ends_and_stores_nothing_wrong(
+    server: FaultServer, make_client: ClientFactory, claimed: int
+) -> None:
+    server.fault(Fault(swallow=1_300_000), "PATCH")
+    server.fault(_claims(claimed), "GET", "/uploads/", times=99)
+    client = make_client(server, attempts=5)
+    failure = None
+    try:
+        client.upload_blob(PATH, BLOB, Opened())
+    except RemoteError as error:
+        failure = error
+    assert (failure is None) == arrived(server)
+    assert failure is None or "(5 attempts)" in str(failure)
+    assert len(server.requests) < 60
+
+
+def test_each_lost_attempt_of_an_upload_is_told_and_not_warned_of(
+    server: FaultServer, client: RegistryClient, warnings: list[str]
+) -> None:
+    server.fault(Fault(swallow=1_300_000), "PATCH")
+    server.fault(Fault(status=503, body=b""), "PUT")
+    told: list[str] = []
+    client.upload_blob(PATH, BLOB, Opened(), on_retry=told.append)
+    assert arrived(server)
+    assert len(told) == 2
+    assert "connection" in told[0]
+    assert "503" in told[1]
+    assert warnings == []
+
+
+def test_a_token_for_each_request_is_enough_for_an_upload(
+    server: FaultServer, make_client: ClientFactory
+) -> None:
+    server.auth = Bearer(uses=1)
+    make_client(server, upload_chunk=1_000_000).upload_blob(PATH, BLOB, Opened())
+    assert arrived(server)
+    assert server.seen("GET", "/uploads/") == []  # a refused piece needs no question

@@ -21,6 +21,7 @@ from kstore.errors import (
 )
 from kstore.store import Ingest, Lease, Store
 from kstore.store import ingest as ingest_module
+from kstore.store import lanes as lanes_module
 from kstore.store import leases as leases_module
 from kstore.store.partials import Part, Side, boot_id
 from kstore.streams import Cancel
@@ -347,7 +348,7 @@ def test_a_waiter_adopts_a_blob_whose_owner_died_before_its_commit(root: Path) -
 
 
 def test_a_stuck_owner_is_passed_by(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_module, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(lanes_module, "STALL_SECONDS", 0.3)
     with started(OWNER, str(root), str(DIGEST)) as process, Store.open(root) as store:
         assert read_line(process) == "1024"
         with store.lease("test") as lease:
@@ -364,6 +365,65 @@ def test_a_stuck_owner_is_passed_by(root: Path, monkeypatch: pytest.MonkeyPatch)
         assert store.read_blob(DIGEST, cap=1 << 20) == DATA
 
 
+def test_those_who_wait_for_a_stuck_owner_send_one_of_them(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait for that one, and not for the stuck one any more."""
+    monkeypatch.setattr(lanes_module, "STALL_SECONDS", 1.0)
+    waiters = 5
+    fetched: list[int] = []
+    moved_on: set[int] = set()
+
+    def work(number: int) -> None:
+        def waiting(pid: int | None) -> None:
+            if pid is None:  # who took over leaves no notes
+                moved_on.add(number)
+
+        with Store.open(root) as store, store.lease("test") as lease:
+            with lease.ingest(DIGEST, len(DATA), waiting=waiting) as ingest:
+                if ingest.present:
+                    return
+                fetched.append(number)
+                deadline = time.monotonic() + 15
+                while len(moved_on) < waiters - 1 and time.monotonic() < deadline:
+                    if ingest.offset < len(DATA) - 1:
+                        ingest.write(DATA[ingest.offset : ingest.offset + 1])
+                    time.sleep(0.01)
+                ingest.write(memoryview(DATA)[ingest.offset :])
+                staged = ingest.stage(DIGEST, len(DATA))
+            lease.commit_blobs([staged])
+
+    with started(OWNER, str(root), str(DIGEST)) as process, Store.open(root) as store:
+        assert read_line(process) == "1024"
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(waiters)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert len(fetched) == 1
+        assert len(moved_on) == waiters - 1
+        assert store.read_blob(DIGEST, cap=1 << 20) == DATA
+
+
+def test_when_all_who_took_over_stand_still_too_the_next_one_fetches_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes_module, "STALL_SECONDS", 0.1)
+    with started(OWNER, str(root), str(DIGEST)) as process, Store.open(root) as store:
+        assert read_line(process) == "1024"
+        with contextlib.ExitStack() as leases:
+            stuck = [
+                leases.enter_context(store.lease("test")).ingest(DIGEST, len(DATA))
+                for _ in range(lanes_module.LANES + 1)
+            ]
+            finish(leases.enter_context(store.lease("test")), stuck.pop())
+            assert store.blob(DIGEST) == len(DATA)
+            for ingest in stuck:
+                ingest.close()
+    assert listing(root / "ingest") == [part_of(root).side_path.name, part_of(root).path.name]
+
+
 def test_waiting_for_an_ingest_can_be_cancelled(root: Path) -> None:
     with started(OWNER, str(root), str(DIGEST)) as process, Store.open(root) as store:
         assert read_line(process) == "1024"
@@ -376,7 +436,7 @@ def test_two_that_finish_the_same_two_blobs_do_not_wait_for_each_other(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has renamed one blob and not committed it, and then finishes the other's."""
-    monkeypatch.setattr(ingest_module, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(lanes_module, "STALL_SECONDS", 0.05)
     other = DATA[::-1]
     blobs = {DIGEST: DATA, Digest.of(other): other}
     meet = threading.Barrier(2, timeout=10)
