@@ -8,29 +8,38 @@ which lock protects what) is described in the modules that carry it out: ``locks
 
 from __future__ import annotations
 
-from kstore.store.ingest import Ingest, StagedBlob
-from kstore.store.leases import Lease
-from kstore.store.records import (
-    CheckReport,
-    Found,
-    ImageRecord,
-    ManifestRecord,
-    NameChange,
-    NameRecord,
-    PartialDownload,
-    Problem,
-    PruneReport,
-    Publication,
-    RemovalReport,
-    StoreFacts,
-)
-from kstore.store.store import Store
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kstore.store.facts import FactTable, LayerFact
+    from kstore.store.ingest import Ingest, StagedBlob
+    from kstore.store.leases import Lease
+    from kstore.store.records import (
+        Found,
+        ImageRecord,
+        ManifestRecord,
+        NameChange,
+        NameRecord,
+        Publication,
+    )
+    from kstore.store.reports import (
+        CheckReport,
+        PartialDownload,
+        Problem,
+        PruneReport,
+        RemovalReport,
+        StoreFacts,
+    )
+    from kstore.store.store import Store
 
 __all__ = [
     "CheckReport",
+    "FactTable",
     "Found",
     "ImageRecord",
     "Ingest",
+    "LayerFact",
     "Lease",
     "ManifestRecord",
     "NameChange",
@@ -44,3 +53,37 @@ __all__ = [
     "Store",
     "StoreFacts",
 ]
+
+#: Where the names are; their modules are imported at their first use, because starting fast is a
+#: feature.
+_HOMES = {
+    "facts": ("FactTable", "LayerFact"),
+    "ingest": ("Ingest", "StagedBlob"),
+    "leases": ("Lease",),
+    "records": (
+        "Found",
+        "ImageRecord",
+        "ManifestRecord",
+        "NameChange",
+        "NameRecord",
+        "Publication",
+    ),
+    "reports": (
+        "CheckReport",
+        "PartialDownload",
+        "Problem",
+        "PruneReport",
+        "RemovalReport",
+        "StoreFacts",
+    ),
+    "store": ("Store",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

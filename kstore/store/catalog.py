@@ -1,7 +1,8 @@
-"""Changing the catalog: every row is written here, through sqlite-utils, inside a transaction that
+"""Changing the catalog: every row is written here, inside a transaction that
 :meth:`Session.write` opened.
 
-Rows go in by ``upsert``: ``insert`` looks for a rowid afterwards, which these tables do not have.
+What tag, untag, pull and push write is plain SQL, because they shall start without loading
+sqlite-utils; what removals and repairs change goes through it (see ADR 0002).
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from kstore.digest import Digest
-from kstore.manifest import ImageConfig, Index, Manifest, RawManifest
 from kstore.reference import Named
 from kstore.store.queries import name_checksum, to_us
 from kstore.store.session import now_us
 
 if TYPE_CHECKING:
     import sqlite_utils
+
+    from kstore.descriptor import Descriptor
+    from kstore.manifest import ImageConfig, Index, Manifest, RawManifest
 
 __all__ = ["NameRow", "Writer"]
 
@@ -38,14 +42,12 @@ class Writer:
     """The rows of one write transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        from sqlite_utils import Database  # here, because reading a store must not load it
-
-        self._db = Database(connection, recursive_triggers=False, execute_plugins=False)
+        self._connection = connection
         self.now = now_us()
 
     def rows(self, sql: str, parameters: Any = ()) -> list[Any]:
         """A query inside the transaction."""
-        return self._db.execute(sql, parameters).fetchall()
+        return self._connection.execute(sql, parameters).fetchall()
 
     def column(self, sql: str, parameters: Any = ()) -> list[Any]:
         """The first column of a query."""
@@ -53,10 +55,20 @@ class Writer:
 
     def execute(self, sql: str, parameters: Any = ()) -> int:
         """A statement; the number of rows it changed."""
-        return self._db.execute(sql, parameters).rowcount
+        return self._connection.execute(sql, parameters).rowcount
+
+    @cached_property
+    def _database(self) -> sqlite_utils.Database:
+        from sqlite_utils import Database  # here, because what moves images must not load it
+
+        return Database(self._connection, recursive_triggers=False, execute_plugins=False)
 
     def _table(self, name: str) -> sqlite_utils.db.Table:
-        return cast("sqlite_utils.db.Table", self._db[name])
+        return cast("sqlite_utils.db.Table", self._database[name])
+
+    def delete(self, table: str, where: str, parameters: Sequence[Any]) -> None:
+        """Delete the rows of ``table`` that meet the condition."""
+        self._table(table).delete_where(where, parameters)
 
     def bump_generation(self) -> None:
         """Names or manifests change: what index.json shows is behind from now on."""
@@ -89,17 +101,10 @@ class Writer:
 
     def put_source(self, digests: Iterable[Digest], registry: str, repository: str) -> None:
         """The blobs came from, or are now in, this repository."""
-        self._table("blob_source").upsert_all(
-            (
-                {
-                    "digest": str(digest),
-                    "registry": registry,
-                    "repository": repository,
-                    "last_ok": self.now,
-                }
-                for digest in digests
-            ),
-            pk=("digest", "registry", "repository"),
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO blob_source (digest, registry, repository, last_ok)"
+            " VALUES (?, ?, ?, ?)",
+            ((str(digest), registry, repository, self.now) for digest in digests),
         )
 
     # ---- leases
@@ -114,9 +119,9 @@ class Writer:
 
     def hold(self, lease_id: int, digests: Iterable[Digest]) -> None:
         """The lease needs these blobs."""
-        self._table("lease_ref").upsert_all(
-            ({"lease": lease_id, "digest": str(digest)} for digest in digests),
-            pk=("lease", "digest"),
+        self._connection.executemany(
+            "INSERT INTO lease_ref (lease, digest) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            ((lease_id, str(digest)) for digest in digests),
         )
 
     def drop_lease(self, lease_id: int) -> None:
@@ -126,6 +131,8 @@ class Writer:
 
     def put_manifest(self, raw: RawManifest, view: Manifest | Index, image_id: str | None) -> None:
         """A manifest whose blob row is there already, and its edges."""
+        from kstore.manifest import Index, Manifest  # here: who only moves names needs none
+
         kind = "index" if isinstance(view, Index) else "artifact" if image_id is None else "image"
         artifact_type = view.artifact_type
         if kind == "artifact" and artifact_type is None and isinstance(view, Manifest):
@@ -144,7 +151,14 @@ class Writer:
                 self.now,
             ],
         )
-        self._table("edge").upsert_all(_edges(raw, view), pk=("parent", "role", "ordinal"))
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO edge (parent, role, ordinal, child, media_type, size)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (str(raw.digest), role, ordinal, str(child.digest), child.media_type, child.size)
+                for role, ordinal, child in _edges(view)
+            ),
+        )
 
     def put_image(self, manifest: Manifest, config: ImageConfig) -> str:
         """The image a manifest describes; its ID.  ``size`` follows by :meth:`measure_image`."""
@@ -163,12 +177,9 @@ class Writer:
                 self.now,
             ],
         )
-        self._table("label").upsert_all(
-            (
-                {"image_id": image_id, "key": key, "value": value}
-                for key, value in config.run.labels.items()
-            ),
-            pk=("image_id", "key"),
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO label (image_id, key, value) VALUES (?, ?, ?)",
+            ((image_id, key, value) for key, value in config.run.labels.items()),
         )
         return image_id
 
@@ -190,19 +201,20 @@ class Writer:
         target, manifest, via = (
             str(value) if value else None for value in (row.target, row.manifest, row.via)
         )
-        self._table("name").upsert(
-            {
-                "name": text,
-                "repository": name.repository,
-                "tag": name.tag,
-                "digest_ref": str(name.digest) if name.digest else None,
-                "target": target,
-                "manifest": manifest,
-                "via": via,
-                "updated_at": self.now,
-                "checksum": name_checksum(text, str(target), manifest, via),
-            },
-            pk="name",
+        self.execute(
+            "INSERT OR REPLACE INTO name (name, repository, tag, digest_ref, target, manifest, via,"
+            " updated_at, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                text,
+                name.repository,
+                name.tag,
+                str(name.digest) if name.digest else None,
+                target,
+                manifest,
+                via,
+                self.now,
+                name_checksum(text, str(target), manifest, via),
+            ],
         )
         if old != [target]:
             self._log(text, name.repository, old[0] if old else None, target, command)
@@ -210,10 +222,8 @@ class Writer:
     def set_name_manifest(self, name: str, manifest: str | None, via: str | None) -> None:
         """A name keeps its target, but leads to another image on this machine."""
         (target,) = self.column("SELECT target FROM name WHERE name = ?", [name])
-        self.execute(
-            "UPDATE name SET manifest = ?, via = ?, checksum = ? WHERE name = ?",
-            [manifest, via, name_checksum(name, target, manifest, via), name],
-        )
+        checksum = name_checksum(name, target, manifest, via)
+        self._table("name").update(name, {"manifest": manifest, "via": via, "checksum": checksum})
 
     def drop_name(self, name: str, command: str) -> None:
         """Remove a name, if it is there."""
@@ -226,20 +236,18 @@ class Writer:
     def _log(
         self, name: str, repository: str, old: str | None, new: str | None, command: str
     ) -> None:
-        self._table("name_log").insert(
-            {
-                "name": name,
-                "repository": repository,
-                "old": old,
-                "new": new,
-                "at": self.now,
-                "command": command,
-            }
+        self.execute(
+            "INSERT INTO name_log (name, repository, old, new, at, command)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            [name, repository, old, new, self.now, command],
         )
 
 
-def _edges(raw: RawManifest, view: Manifest | Index) -> Iterable[dict[str, Any]]:
-    found = []
+def _edges(view: Manifest | Index) -> list[tuple[str, int, Descriptor]]:
+    """(role, ordinal, child) of everything a manifest refers to."""
+    from kstore.manifest import Manifest
+
+    found: list[tuple[str, int, Descriptor]] = []
     if isinstance(view, Manifest):
         found.append(("config", 0, view.config))
         found.extend(("layer", number, layer) for number, layer in enumerate(view.layers))
@@ -247,12 +255,4 @@ def _edges(raw: RawManifest, view: Manifest | Index) -> Iterable[dict[str, Any]]
         found.extend(("member", number, item) for number, item in enumerate(view.manifests))
     if view.subject is not None:
         found.append(("subject", 0, view.subject))
-    for role, ordinal, child in found:
-        yield {
-            "parent": str(raw.digest),
-            "role": role,
-            "ordinal": ordinal,
-            "child": str(child.digest),
-            "media_type": child.media_type,
-            "size": child.size,
-        }
+    return found

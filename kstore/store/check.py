@@ -15,7 +15,7 @@ from kstore.store.catalog import Writer
 from kstore.store.fingerprints import hash_file, same_file
 from kstore.store.queries import name_checksum
 from kstore.store.reading import read_blob, read_manifest
-from kstore.store.records import CheckReport, Problem, ProblemKind
+from kstore.store.reports import CheckReport, Problem, ProblemKind
 from kstore.store.session import Session
 from kstore.store.sweep import has_row
 from kstore.streams import Cancel, pump

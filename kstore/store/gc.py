@@ -20,7 +20,7 @@ from kstore.store.catalog import Writer
 from kstore.store.database import back_up
 from kstore.store.locks import LockClass
 from kstore.store.partials import PartialCollector, abandoned
-from kstore.store.records import PruneReport
+from kstore.store.reports import PruneReport
 from kstore.store.session import Session
 from kstore.store.sweep import sweep
 

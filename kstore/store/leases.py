@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -34,7 +33,7 @@ from kstore.streams import ByteStream, Cancel
 
 __all__ = ["Lease", "new_lease"]
 
-_ID_BITS = 56
+_ID_BYTES = 7
 
 
 class Lease:
@@ -177,7 +176,8 @@ class Lease:
 
         Only one at a time in all processes: while another works on this blob, this waits and calls
         ``waiting`` (with the other's process ID, if known) about once a second; when the other has
-        not moved for 30 s, this goes on with a private file.  Safe in any thread: no SQL.
+        not moved for 30 s, one of those who wait goes on with a private file.  Safe in any
+        thread: no SQL.
 
         A file that :meth:`adopt` did not find wanting, and that has ``size``, makes the answer
         ``present``.  Raises StorageError, CancelledError.
@@ -278,6 +278,10 @@ class Lease:
         writer.put_lease(self.id, self._purpose)
         writer.hold(self.id, digests)
 
+    def let_go(self, writer: Writer) -> None:
+        """Hold nothing any more, inside a transaction."""
+        writer.drop_lease(self.id)
+
     def _note_staged(self, blob: StagedBlob) -> None:
         with self._mutex:
             self._pending.append(blob)
@@ -290,15 +294,18 @@ class Lease:
 
     # ---- making things visible
 
-    def publish(self, publication: Publication) -> ImageRecord | None:
+    def publish(self, publication: Publication, *, last: bool = False) -> ImageRecord | None:
         """Make an image, index or artifact visible under its names, in one transaction.
+
+        With ``last`` the lease holds nothing afterwards: what was published is needed by its names
+        from now on, and the end of the lease need not be written by a transaction of its own.
 
         Every blob it needs must be in the store; members of an index may be absent.  Returns the
         image (of an index: the one it leads to here), None where there is none.  Raises
         BlobNotFoundError or StoreDamagedError naming a blob that is not usable,
         InvalidManifestError, UnsupportedError; nothing has changed then.
         """
-        image_id = publish(self._session, publication, self)
+        image_id = publish(self._session, publication, self, last=last)
         if image_id is None:
             return None
         return next(iter(load_images(self._session, [image_id])), None)
@@ -340,7 +347,7 @@ def new_lease(session: Session, purpose: str) -> Lease:
     if session.read_only:
         return Lease(session, 0, purpose, None)
     while True:
-        lease_id = secrets.randbits(_ID_BITS)
+        lease_id = int.from_bytes(os.urandom(_ID_BYTES))
         lock = session.locks.try_lock(LockClass.LEASE, lease_id)
         if lock is not None:
             return Lease(session, lease_id, purpose, lock)

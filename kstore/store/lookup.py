@@ -49,8 +49,12 @@ def find_image(session: Session, text: str) -> Found:
         if found is None and _ID.fullmatch(text):
             found = _by_prefix(session, text)
     if found is None:
+        from kstore.store.suggestions import nearest
+
+        near = nearest(session, text)
         raise ImageNotFoundError(
-            f"no image {text!r:.300} in the store", hint=f"kstore pull {text[:300]}"
+            f"no image {text!r:.300} in the store",
+            hint=f"did you mean {near}?" if near else f"kstore pull {text[:300]}",
         )
     return found
 

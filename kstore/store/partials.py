@@ -15,15 +15,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kstore.blobs import storage_errors
 from kstore.descriptor import MAX_BLOB_SIZE
 from kstore.digest import Digest
 from kstore.errors import BlobNotFoundError, InUseError, InvalidDigestError
 from kstore.store.locks import LockClass, digest_key
-from kstore.store.records import PartialDownload
 from kstore.store.session import Session
+
+if TYPE_CHECKING:
+    from kstore.store.reports import PartialDownload
 
 __all__ = [
     "Part",
@@ -184,6 +186,8 @@ def _age(part: Part) -> float | None:
 
 def partial_downloads(session: Session) -> list[PartialDownload]:
     """Downloads that were begun and not finished, running ones included."""
+    from kstore.store.reports import PartialDownload
+
     found = []
     for digest, part in _parts(session):
         size, age = part.size(), _age(part)

@@ -11,15 +11,15 @@ from kstore.blobs import storage_errors
 from kstore.digest import Digest
 from kstore.errors import BlobNotFoundError, StoreDamagedError
 from kstore.manifest import ImageConfig, Index, Manifest, RawManifest, parse, parse_index
-from kstore.platforms import Platform, best_match, host_platform
 from kstore.store.catalog import NameRow, Writer
 from kstore.store.fingerprints import same_file
 from kstore.store.ingest import StagedBlob
+from kstore.store.naming import choose_member
 from kstore.store.reading import read_blob
 from kstore.store.records import Publication
 from kstore.store.session import Session
 
-__all__ = ["choose_member", "publish"]
+__all__ = ["publish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,14 @@ class Holder(Protocol):
         """Hold blobs, inside a transaction."""
         ...
 
+    def let_go(self, writer: Writer) -> None:
+        """Hold nothing any more, inside a transaction."""
+        ...
 
-def publish(session: Session, publication: Publication, holder: Holder) -> str | None:
+
+def publish(
+    session: Session, publication: Publication, holder: Holder, *, last: bool
+) -> str | None:
     """Publish; the ID of the image that became visible.  See :meth:`kstore.store.Lease.publish`."""
     documents = _documents(session, publication)
     staged: list[StagedBlob] = []
@@ -62,7 +68,7 @@ def publish(session: Session, publication: Publication, holder: Holder) -> str |
         for algorithm in sorted({blob.digest.algorithm for blob in staged}):
             with storage_errors("make the names of manifests durable"):
                 session.blobs.sync(algorithm)
-        return _commit(session, publication, documents, holder)
+        return _commit(session, publication, documents, holder, last=last)
     finally:
         for blob in staged:
             holder.settle(blob)
@@ -82,7 +88,10 @@ def _document(session: Session, raw: RawManifest) -> _Document:
     if isinstance(view, Index) or not view.is_image:
         return _Document(raw, view, None)
     data = read_blob(session, view.config.digest, cap=max(view.config.size, 1))
-    return _Document(raw, view, ImageConfig.parse(data, f"config {view.config.digest}"))
+    config = ImageConfig.parse(data, f"config {view.config.digest}")
+    if config.platform.os == config.platform.architecture == "unknown":
+        return _Document(raw, view, None)  # an attestation, which only borrows the form of an image
+    return _Document(raw, view, config)
 
 
 def _is_stored(session: Session, digest: Digest) -> bool:
@@ -100,6 +109,8 @@ def _commit(
     publication: Publication,
     documents: Sequence[_Document],
     holder: Holder,
+    *,
+    last: bool,
 ) -> str | None:
     image_id: str | None = None
     with session.write() as db:
@@ -110,7 +121,10 @@ def _commit(
             found = _put_document(session, writer, document)
             if document.raw is publication.raw:
                 image_id = found
-        holder.hold(writer, [document.raw.digest for document in documents])
+        if last:
+            holder.let_go(writer)
+        else:
+            holder.hold(writer, [document.raw.digest for document in documents])
         manifest: Digest | None = publication.raw.digest
         if publication.raw.is_index:
             manifest = choose_member(writer, publication.raw.digest)
@@ -167,21 +181,3 @@ def _put_document(session: Session, writer: Writer, document: _Document) -> str 
 def _image_of(writer: Writer, manifest: Digest | None) -> str | None:
     found = writer.column("SELECT image_id FROM manifest WHERE digest = ?", [str(manifest)])
     return found[0] if found else None
-
-
-def choose_member(writer: Writer, index: Digest) -> Digest | None:
-    """The image manifest an index leads to on this machine.
-
-    The best present member for the host; failing that the first present one for any known
-    platform, so that an index of foreign images can still be looked at and removed.
-    """
-    members = writer.rows(
-        "SELECT m.digest, i.os, i.architecture, i.variant FROM edge e"
-        " JOIN manifest m ON m.digest = e.child JOIN image i ON i.id = m.image_id"
-        " WHERE e.parent = ? AND e.role = 'member' ORDER BY e.ordinal",
-        [str(index)],
-    )
-    known = [row for row in members if row[1] not in ("", "unknown")]
-    platforms = [Platform(os, architecture, variant) for _, os, architecture, variant in known]
-    best = best_match(known, platforms, host_platform()) or next(iter(known), None)
-    return Digest.parse(best[0]) if best else None

@@ -5,27 +5,23 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from kstore.descriptor import Descriptor
 from kstore.digest import SHORT_ID_LENGTH, Digest
-from kstore.manifest import RawManifest
 from kstore.platforms import Platform
 from kstore.reference import Named
 
+if TYPE_CHECKING:
+    from kstore.manifest import RawManifest
+
 __all__ = [
-    "CheckReport",
     "Found",
     "ImageRecord",
     "ManifestRecord",
     "NameChange",
     "NameRecord",
-    "PartialDownload",
-    "Problem",
-    "PruneReport",
     "Publication",
-    "RemovalReport",
-    "StoreFacts",
 ]
 
 
@@ -116,110 +112,3 @@ class Publication:
     names: tuple[Named, ...] = ()
     members: tuple[RawManifest, ...] = ()
     via: RawManifest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RemovalReport:
-    """What a removal did: names gone, images deleted (IDs), files swept and bytes freed."""
-
-    untagged: tuple[Named, ...] = ()
-    deleted: tuple[str, ...] = ()
-    blobs_removed: int = 0
-    bytes_freed: int = 0
-
-    def __add__(self, other: RemovalReport) -> RemovalReport:
-        return RemovalReport(
-            self.untagged + other.untagged,
-            self.deleted + other.deleted,
-            self.blobs_removed + other.blobs_removed,
-            self.bytes_freed + other.bytes_freed,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class PruneReport:
-    """What garbage collection did (or, dry, would do).
-
-    ``already_running``: another process was collecting, so nothing was done here.
-    """
-
-    deleted: tuple[str, ...] = ()
-    blobs_removed: int = 0
-    partials_removed: int = 0
-    bytes_freed: int = 0
-    skipped_busy: int = 0
-    already_running: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PartialDownload:
-    """A blob that was begun and not finished: ``bytes`` held of ``size`` (None if unknown).
-
-    ``origin`` is where it came from, as the download put it; ``age_seconds`` the time since it
-    last grew.
-    """
-
-    digest: Digest
-    bytes: int
-    size: int | None
-    origin: str | None
-    age_seconds: float
-
-
-ProblemKind = Literal[
-    "missing-blob",
-    "wrong-size",
-    "wrong-digest",
-    "unreadable-blob",
-    "orphan-file",
-    "missing-row",
-    "wrong-diff-id",
-    "bad-manifest",
-    "damaged-name",
-    "database",
-    "index-json",
-    "layout",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One finding of a check; ``garbage`` ones are harmless and go away with ``prune``."""
-
-    kind: ProblemKind
-    object: str
-    detail: str
-    images: tuple[str, ...] = ()
-    garbage: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What a check looked at, and what it found."""
-
-    problems: tuple[Problem, ...]
-    blobs_checked: int
-    bytes_hashed: int
-    images_checked: int
-
-    @property
-    def damaged(self) -> bool:
-        """Whether anything but garbage was found."""
-        return any(not problem.garbage for problem in self.problems)
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFacts:
-    """Numbers about a store; sizes in bytes."""
-
-    root: str
-    schema_version: int
-    sqlite_version: str
-    images: int
-    names: int
-    blobs: int
-    blob_bytes: int
-    partial_downloads: int
-    partial_bytes: int
-    database_bytes: int
-    free_bytes: int

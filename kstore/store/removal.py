@@ -1,4 +1,4 @@
-"""Names and images: tagging, untagging, removing.
+"""Removing images and names.
 
 Removing an image removes its names, its manifests, the indexes its names stood for together with
 the members that nothing else names, and the artifacts (signatures, say) that refer to these.  Rows
@@ -8,69 +8,21 @@ pull of somebody else is never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from kstore.digest import SHORT_ID_LENGTH, Digest
 from kstore.errors import BlobNotFoundError, ImageNotFoundError, InUseError
 from kstore.reference import Named
-from kstore.store.catalog import NameRow, Writer
-from kstore.store.publish import choose_member
+from kstore.store.catalog import Writer
+from kstore.store.naming import choose_member, no_such_name
 from kstore.store.queries import load_name
-from kstore.store.records import Found, NameRecord, RemovalReport
+from kstore.store.reports import RemovalReport
 from kstore.store.session import Session
 from kstore.store.sweep import delete_unused_blobs, sweep
 
-__all__ = ["remove_image", "remove_manifest", "remove_name", "tag", "untag"]
+__all__ = ["remove_image", "remove_manifest", "remove_name"]
 
 _LISTED = 8
-
-
-def tag(session: Session, found: Found | Digest, names: Sequence[Named]) -> None:
-    """See :meth:`kstore.store.Store.tag`."""
-    with session.write() as db:
-        writer = Writer(db)
-        row = _meaning(writer, found)
-        for name in names:
-            writer.move_name(name.with_default_tag(), row, session.command)
-        writer.bump_generation()
-    session.changed = True
-
-
-def _meaning(writer: Writer, found: Found | Digest) -> NameRow:
-    """What a new name shall mean: the same as the name that was looked up, or the manifest."""
-    if isinstance(found, Found):
-        if found.name is not None:
-            for target, via in writer.rows(
-                "SELECT target, via FROM name WHERE name = ? AND manifest = ?",
-                [str(found.name), str(found.manifest)],
-            ):
-                return NameRow(
-                    Digest.parse(target), found.manifest, Digest.parse(via) if via else None
-                )
-        digest = found.manifest
-    else:
-        digest = found
-    kinds = writer.column("SELECT kind FROM manifest WHERE digest = ?", [str(digest)])
-    if not kinds:
-        raise BlobNotFoundError(f"there is no manifest {digest} in the store")
-    return NameRow(digest, choose_member(writer, digest) if kinds == ["index"] else digest)
-
-
-def untag(session: Session, name: Named) -> NameRecord:
-    """See :meth:`kstore.store.Store.untag`."""
-
-    def act() -> NameRecord:
-        with session.write() as db:
-            record = load_name(session.db, name)
-            if record is None:
-                raise _no_name(name)
-            writer = Writer(db)
-            writer.drop_name(str(name), session.command)
-            writer.bump_generation()
-        session.changed = True
-        return record
-
-    return session.freeing(act)
 
 
 def remove_name(session: Session, name: Named) -> RemovalReport:
@@ -79,7 +31,7 @@ def remove_name(session: Session, name: Named) -> RemovalReport:
     def rows(writer: Writer) -> _Removal:
         record = load_name(session.db, name)
         if record is None:
-            raise _no_name(name)
+            raise no_such_name(name)
         removal = _Removal(writer, session.command)
         removal.drop_name(str(name))
         image = writer.column(
@@ -95,7 +47,9 @@ def remove_name(session: Session, name: Named) -> RemovalReport:
     return _remove(session, rows)
 
 
-def remove_image(session: Session, image_id: str, *, force: bool) -> RemovalReport:
+def remove_image(
+    session: Session, image_id: str, *, force: bool, all_names: bool = False
+) -> RemovalReport:
     """See :meth:`kstore.store.Store.remove_image`."""
 
     def rows(writer: Writer) -> _Removal:
@@ -104,7 +58,7 @@ def remove_image(session: Session, image_id: str, *, force: bool) -> RemovalRepo
                 f"no image with the ID {image_id!r:.140} in the store", hint="kstore images"
             )
         names = _names_of_image(writer, image_id)
-        if len(names) > 1 and not force:
+        if len(names) > 1 and not (force or all_names):
             more = ", ..." if len(names) > _LISTED else ""
             raise InUseError(
                 f"image {image_id[:SHORT_ID_LENGTH]} has several names:"
@@ -133,12 +87,6 @@ def remove_manifest(session: Session, digest: Digest) -> RemovalReport:
         return removal
 
     return _remove(session, rows)
-
-
-def _no_name(name: Named) -> ImageNotFoundError:
-    return ImageNotFoundError(
-        f"no image is called {name.familiar} in the store", hint="kstore images"
-    )
 
 
 def _names_of_image(writer: Writer, image_id: str) -> list[str]:
@@ -223,7 +171,7 @@ class _Removal:
             writer.column("SELECT child FROM edge WHERE parent = ? AND role <> 'subject'", [digest])
         )
         images = writer.column("SELECT image_id FROM manifest WHERE digest = ?", [digest])
-        writer.execute("DELETE FROM manifest WHERE digest = ?", [digest])
+        writer.delete("manifest", "digest = ?", [digest])
         for name, target, manifest, via in names:
             if manifest is None:
                 chosen = choose_member(writer, Digest.parse(target))

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class Root:
 
     def private_file(self, lease_id: int) -> Path:
         """A new name in ``ingest/`` that belongs to one lease."""
-        return self.ingest / f"{lease_id:014x}-{secrets.token_hex(8)}"
+        return self.ingest / f"{lease_id:014x}-{os.urandom(8).hex()}"
 
     def free_bytes(self) -> int:
         """Space left for this user, in bytes."""

@@ -20,6 +20,9 @@
 
     name_log  id -> name repository old new at command            every move of a name
 
+    layer_fact  digest -> size diff_id compression level          what was found out by reading or
+                          recorded_at                             making a layer, here and only here
+
 Digests are ``algorithm:hex``, sizes bytes, times microseconds since 1970 (UTC).  The views
 ``images_view``, ``names_view``, ``layers_view``, ``blobs_view`` and ``leases_view`` show the same
 for reading.
@@ -38,12 +41,18 @@ from kstore.errors import StoreDamagedError, StoreVersionError
 if TYPE_CHECKING:
     import sqlite_utils
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "lay_out", "migrate", "version_of"]
+__all__ = [
+    "APPLICATION_ID",
+    "SCHEMA_VERSION",
+    "lay_out",
+    "migrate",
+    "version_of",
+]
 
 #: "kstr" in the header of the database file.
 APPLICATION_ID = 0x6B737472
 #: Number of migrations; kept in ``user_version``.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TABLES = """
 CREATE TABLE meta (
@@ -145,6 +154,35 @@ CREATE TABLE lease_ref (
 CREATE INDEX lease_ref_digest ON lease_ref (digest);
 """
 
+#: How sqlite-utils keeps what migrations were applied; see its Migrations.ensure_migrations_table.
+_APPLIED = """
+CREATE TABLE "_sqlite_migrations" (
+   "id" INTEGER PRIMARY KEY,
+   "migration_set" TEXT,
+   "name" TEXT,
+   "applied_at" TEXT
+);
+CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
+    ON "_sqlite_migrations" ("migration_set", "name");
+INSERT INTO "_sqlite_migrations" (migration_set, name, applied_at)
+VALUES ('kstore', '0001_first', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
+       ('kstore', '0002_layer_facts', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
+"""
+
+#: ``level`` is that of a layer compressed here, where one was asked for.
+_FACTS = """
+CREATE TABLE layer_fact (
+  digest TEXT PRIMARY KEY,
+  size INTEGER NOT NULL CHECK (size >= 0),
+  diff_id TEXT NOT NULL,
+  compression TEXT NOT NULL CHECK (compression IN ('none', 'gzip', 'zstd')),
+  level INTEGER,
+  recorded_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX layer_fact_diff_id ON layer_fact (diff_id, compression);
+CREATE INDEX layer_fact_age ON layer_fact (recorded_at);
+"""
+
 _VIEWS = """
 CREATE VIEW images_view AS
 SELECT substr(i.id, 1, 12) AS short_id,
@@ -206,14 +244,18 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 
 def lay_out(connection: sqlite3.Connection) -> None:
-    """Make the present schema in an empty database, for a store that does not exist yet."""
-    connection.executescript(_TABLES + _VIEWS)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    """Make the present schema in an empty database, all or nothing.
+
+    The result is what :func:`migrate` makes, a test says; but this starts without sqlite-utils.
+    """
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS}"
+        f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date; the caller holds an open write transaction."""
+    """Bring an older schema up to date; the caller holds an open write transaction."""
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
 
@@ -221,6 +263,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     steps = Migrations("kstore")
     steps(name="0001_first")(_first)
+    steps(name="0002_layer_facts")(_layer_facts)
     steps.apply(db)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -229,3 +272,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 def _first(db: sqlite_utils.Database, /) -> None:
     db.executescript(_TABLES)
     db.executescript(_VIEWS)
+
+
+def _layer_facts(db: sqlite_utils.Database, /) -> None:
+    db.executescript(_FACTS)

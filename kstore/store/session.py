@@ -187,10 +187,11 @@ class _Opening:
         except BaseException:
             database.close()
             raise
+        reading = self.root.read_only or self.read_only
         if version == schema.SCHEMA_VERSION:
             return database
         database.close()
-        if self.root.read_only or self.read_only:
+        if reading:
             raise StorageError(
                 f"the store at {self.root.path} has schema version {version} and must be upgraded"
                 " first",
@@ -208,9 +209,11 @@ class _Opening:
                     return
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-                if version:
+                if not version:
+                    schema.lay_out(connection)
+                else:
                     back_up(connection, self.root.backup(0))
-                self._migrate(connection)
+                    self._migrate(connection)
         with storage_errors(f"make {self.root.database} durable"):
             fsync_directory(self.root.database.parent)
 

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import StorageError
-from kstore.manifest import RawManifest
 from kstore.reference import Named
-from kstore.store import check as checking
-from kstore.store import gc, layout, lookup, partials, queries, reading, removal
-from kstore.store.leases import Lease, new_lease
-from kstore.store.records import (
-    CheckReport,
-    Found,
-    ImageRecord,
-    ManifestRecord,
-    NameChange,
-    NameRecord,
-    PartialDownload,
-    PruneReport,
-    RemovalReport,
-    StoreFacts,
-)
+from kstore.store import lookup, queries
 from kstore.store.session import Session, open_session
-from kstore.streams import Cancel
+
+# What only some commands need is imported where it is called: starting fast is a feature.
+if TYPE_CHECKING:
+    from kstore.descriptor import Descriptor
+    from kstore.manifest import RawManifest
+    from kstore.store.conditions import Condition
+    from kstore.store.facts import FactTable
+    from kstore.store.leases import Lease
+    from kstore.store.records import Found, ImageRecord, ManifestRecord, NameChange, NameRecord
+    from kstore.store.reports import (
+        CheckReport,
+        PartialDownload,
+        PruneReport,
+        RemovalReport,
+        StoreFacts,
+    )
+    from kstore.streams import Cancel
 
 __all__ = ["Store"]
 
@@ -92,6 +92,8 @@ class Store:
         try:
             if session.changed:
                 session.changed = False
+                from kstore.store import layout
+
                 layout.refresh_index(session, force=False)
         except StorageError as exc:
             session.warn(f"index.json will be behind until the next change: {exc}")
@@ -111,9 +113,12 @@ class Store:
 
     # ---- reading
 
-    def images(self) -> list[ImageRecord]:
-        """All images, newest ``created`` first (unknown last), then newest in the store."""
-        return queries.load_images(self._session)
+    def images(self, conditions: Sequence[Condition] = ()) -> list[ImageRecord]:
+        """The images that meet all ``conditions`` (see :mod:`kstore.store.conditions`).
+
+        Newest ``created`` first (unknown last), then newest in the store.
+        """
+        return queries.select_images(self._session, conditions)
 
     def image(self, image_id: str) -> ImageRecord:
         """The image with exactly this ID; ImageNotFoundError."""
@@ -152,6 +157,8 @@ class Store:
 
         Raises BlobNotFoundError if there is none, StoreDamagedError if its bytes are wrong.
         """
+        from kstore.store import reading
+
         return reading.read_manifest(self._session, digest)
 
     def read_blob(self, digest: Digest, *, cap: int) -> bytes:
@@ -159,6 +166,8 @@ class Store:
 
         Raises BlobNotFoundError; StoreDamagedError if it has more than ``cap`` bytes or wrong ones.
         """
+        from kstore.store import reading
+
         return reading.read_blob(self._session, digest, cap=cap)
 
     def blob(self, digest: Digest) -> int | None:
@@ -175,6 +184,12 @@ class Store:
         """
         return self._session.blobs.open(digest)
 
+    def layer_users(self, layers: Iterable[Digest]) -> dict[Digest, tuple[ImageRecord, ...]]:
+        """The images that have each of these layers, in the order of :meth:`images`."""
+        from kstore.store import sharing
+
+        return sharing.layer_users(self._session, layers)
+
     def blob_in_repository(self, digest: Digest, repository: str) -> bool:
         """Whether a name of ``repository`` leads to the blob, or it was uploaded there."""
         return queries.blob_in_repository(self._session.db, digest, repository)
@@ -182,6 +197,13 @@ class Store:
     def origins(self, digest: Digest) -> list[tuple[str, str]]:
         """(registry, repository) pairs the blob came from, newest first."""
         return queries.origins(self._session.db, digest)
+
+    @property
+    def layer_facts(self) -> FactTable:
+        """What is known about layers: which compressed one unpacks to what."""
+        from kstore.store.facts import FactTable
+
+        return FactTable(self._session)
 
     def referrers(self, subject: Digest) -> list[Descriptor]:
         """The stored manifests whose ``subject`` is this digest."""
@@ -193,10 +215,14 @@ class Store:
 
     def facts(self) -> StoreFacts:
         """Numbers about the store."""
+        from kstore.store import partials
+
         return queries.facts(self._session, partials.partial_downloads(self._session))
 
     def partial_downloads(self) -> list[PartialDownload]:
         """Downloads that were begun and not finished, running ones included."""
+        from kstore.store import partials
+
         return partials.partial_downloads(self._session)
 
     # ---- writing
@@ -206,10 +232,14 @@ class Store:
 
         In a store that can only be read, a lease holds nothing and needs to hold nothing.
         """
+        from kstore.store.leases import new_lease
+
         return new_lease(self._session, purpose)
 
     def join_lease(self, lease_id: int) -> Lease:
         """Work under a lease that another connection owns; leaving does not end it."""
+        from kstore.store.leases import Lease
+
         return Lease(self._session, lease_id, "joined", None)
 
     def tag(self, found: Found | Digest, names: Sequence[Named]) -> None:
@@ -218,25 +248,35 @@ class Store:
         Given a lookup by name, they mean exactly what that name means (an index stays an index).
         Raises BlobNotFoundError if the manifest is not in the store.
         """
-        removal.tag(self._session, found, names)
+        from kstore.store import naming
+
+        naming.tag(self._session, found, names)
 
     def untag(self, name: Named) -> NameRecord:
         """Remove a name; the image stays.  ImageNotFoundError if there is no such name."""
-        return removal.untag(self._session, name)
+        from kstore.store import naming
+
+        return naming.untag(self._session, name)
 
     def remove_image(self, image_id: str, *, force: bool = False) -> RemovalReport:
         """Remove an image with its names and manifests, and the files only it needed.
 
         Raises ImageNotFoundError; InUseError if it has several names, unless ``force``.
         """
+        from kstore.store import removal
+
         return removal.remove_image(self._session, image_id, force=force)
 
     def remove_name(self, name: Named) -> RemovalReport:
         """Remove a name, and the image too if that was its last one; ImageNotFoundError."""
+        from kstore.store import removal
+
         return removal.remove_name(self._session, name)
 
     def remove_manifest(self, digest: Digest) -> RemovalReport:
         """Remove a manifest and the names that stand for it; BlobNotFoundError."""
+        from kstore.store import removal
+
         return removal.remove_manifest(self._session, digest)
 
     def drop_partial(self, digest: Digest) -> int:
@@ -244,6 +284,8 @@ class Store:
 
         Raises BlobNotFoundError if there is none, InUseError while somebody is writing it.
         """
+        from kstore.store import partials
+
         return partials.drop_partial(self._session, digest)
 
     def prune(
@@ -262,6 +304,8 @@ class Store:
         all that nobody is writing.  Named images are never removed.  Raises StoreDamagedError,
         with nothing deleted, if the database cannot be trusted.
         """
+        from kstore.store import gc
+
         report = gc.prune(
             self._session,
             all_unused_partials=all_unused_partials,
@@ -287,9 +331,13 @@ class Store:
         the store is read-only), so that the next pull of the image heals it; index.json is brought
         up to date.
         """
+        from kstore.store import check as checking
+
         return checking.check(self._session, deep=deep, progress=progress, cancel=cancel)
 
     def refresh_index(self) -> None:
         """Bring index.json up to date now."""
+        from kstore.store import layout
+
         layout.refresh_index(self._session)
         self._session.changed = False

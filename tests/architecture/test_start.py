@@ -13,7 +13,33 @@ from tests.support.images import layer_tar, random_image
 
 HEAVY = ("urllib3", "gnupg", "sqlite_utils", "rich")
 #: What moving an image off a terminal has no use for.
-IDLE = ("gnupg", "rich", "isal", "zstandard", "xattr", "platformdirs", "asyncio", "http.server")
+IDLE = (
+    "gnupg",
+    "rich",
+    "isal",
+    "zstandard",
+    "xattr",
+    "platformdirs",
+    "asyncio",
+    "http.server",
+    "sqlite_utils",
+    "kstore.store.check",
+    "kstore.store.gc",
+    "kstore.store.removal",
+    "kstore.store.reports",
+)
+#: What giving a name to an image and listing images have no use for, on top of HEAVY.
+UNNAMED = (
+    "kstore.manifest",
+    "kstore.store.ingest",
+    "kstore.store.leases",
+    "kstore.store.publish",
+    "kstore.store.reports",
+    "kstore.transports",
+    "logging",
+    "secrets",
+    "shutil",
+)
 
 # Runs the command line inside the process and reports, last on stderr, what it has loaded.
 PROBE = """
@@ -48,10 +74,7 @@ def test_asking_for_help_loads_nothing_heavy(arguments: list[str], tmp_path: Pat
     assert _loaded_by(*arguments, root=tmp_path / "store") == []
 
 
-@pytest.mark.parametrize(
-    "arguments", [["images"], ["images", "--digests"], ["inspect", "some/image"]], ids=" ".join
-)
-def test_asking_the_store_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+def _store_with_an_image(tmp_path: Path) -> Path:
     (tmp_path / "layer.tar").write_bytes(layer_tar({"etc/motd": b"hello"}))
     root = tmp_path / "store"
     command = [sys.executable, "-m", "kstore", "--root", str(root), "import"]
@@ -61,7 +84,26 @@ def test_asking_the_store_loads_nothing_heavy(arguments: list[str], tmp_path: Pa
         capture_output=True,
         timeout=30,
     )
-    assert _loaded_by(*arguments, root=root) == []
+    return root
+
+
+@pytest.mark.parametrize(
+    "arguments", [["images"], ["images", "--digests"], ["inspect", "some/image"]], ids=" ".join
+)
+def test_asking_the_store_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    assert _loaded_by(*arguments, root=_store_with_an_image(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["tag", "some/image", "other"], ["untag", "some/image"], ["images"]],
+    ids=" ".join,
+)
+def test_names_are_given_and_taken_without_what_moves_images(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    root = _store_with_an_image(tmp_path)
+    assert _loaded_by(*arguments, root=root, heavy=(*HEAVY, *UNNAMED)) == []
 
 
 def test_pull_and_push_load_only_what_moves_images(tmp_path: Path) -> None:

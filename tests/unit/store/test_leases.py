@@ -230,3 +230,32 @@ def test_what_this_lease_staged_itself_can_be_adopted(store: Store) -> None:
         assert lease.adopt([(DIGEST, len(DATA))]) == {DIGEST}
         lease.commit_blobs([staged], origin=("docker.io", "library/x"))
     assert store.origins(DIGEST) == [("docker.io", "library/x")]
+
+
+def test_the_last_publication_of_a_lease_takes_its_row_along(store: Store) -> None:
+    image = random_image(1)
+    with store.lease("pull") as lease:
+        put_blobs(lease, image)
+        assert leases(store) == 1
+        lease.publish(Publication(image.raw, (named("x"),)), last=True)
+        assert leases(store) == 0
+        assert store.prune(lease_grace=0).blobs_removed == 0
+    assert store.find_image("x").image.complete
+
+
+def test_a_lease_that_goes_on_after_publishing_holds_what_it_published(store: Store) -> None:
+    image = random_image(1)
+    with store.lease("upload") as lease:
+        put_blobs(lease, image)
+        lease.publish(Publication(image.raw, (named("x"),)))
+        store.remove_name(named("x"))
+        assert lease.adopt([(image.raw.digest, None)]) == {image.raw.digest}
+    assert leases(store) == 0
+
+
+def test_a_last_publication_that_fails_keeps_the_lease(store: Store) -> None:
+    lease = store.lease("pull")
+    lease.put_bytes(DATA, "text/plain")
+    with pytest.raises(BlobNotFoundError), lease:
+        lease.publish(Publication(random_image(1).raw, (named("x"),)), last=True)
+    assert leases(store) == 1
