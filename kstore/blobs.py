@@ -10,10 +10,10 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from kstore.digest import ALGORITHMS, Digest
 from kstore.errors import (
@@ -24,7 +24,15 @@ from kstore.errors import (
     StoreDamagedError,
 )
 
-__all__ = ["BlobDirectory", "fsync_directory", "replace_file", "storage_errors"]
+__all__ = [
+    "BlobDirectory",
+    "fsync_directory",
+    "new_file",
+    "open_plain_file",
+    "replace_file",
+    "storage_errors",
+    "write_all",
+]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -75,7 +83,7 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
 
     With ``durable`` the new bytes survive a power cut.  Raises OSError.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     try:
         write_new_file(temporary, data, mode=mode, durable=durable)
         temporary.replace(path)
@@ -86,14 +94,48 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         fsync_directory(path.parent)
 
 
+def open_plain_file(path: Path) -> io.FileIO:
+    """Open a file for reading, without a buffer.
+
+    Raises OSError; with ELOOP for a link and anything else that is not a plain file.
+    """
+    descriptor = os.open(path, _READ)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, "not a plain file", str(path))
+    return io.FileIO(path, "rb", opener=lambda *_: descriptor)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, mode: int, durable: bool = True) -> Iterator[BinaryIO]:
+    """Create ``path``, which must not exist, and give it for writing, without a buffer.
+
+    At the end it gets its ``mode`` and, with ``durable``, is synced; after an exception it is
+    removed.  Raises OSError.
+    """
+    descriptor = os.open(path, _CREATE, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            yield file
+            os.fchmod(descriptor, mode)
+            if durable:
+                os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def write_new_file(path: Path, data: bytes, *, mode: int, durable: bool = True) -> None:
-    """Create ``path``, which must not exist, holding ``data``.  Raises OSError."""
-    with os.fdopen(os.open(path, _CREATE, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        if durable:
-            os.fsync(file.fileno())
+    """Create ``path``, which must not exist, holding ``data``; nothing stays on OSError."""
+    with new_file(path, mode=mode, durable=durable) as file:
+        write_all(file, data)
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write every byte to a file without a buffer, which may take fewer at once."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 class BlobDirectory:
@@ -139,17 +181,13 @@ class BlobDirectory:
         Raises BlobNotFoundError, or StoreDamagedError for anything but a plain file.
         """
         try:
-            descriptor = os.open(self.path(digest), _READ)
+            return open_plain_file(self.path(digest))
         except FileNotFoundError as exc:
             raise BlobNotFoundError(f"no blob {digest} in {self.root}") from exc
         except OSError as exc:
             if exc.errno == errno.ELOOP:
                 raise StoreDamagedError(f"{self.path(digest)} is not a plain file") from exc
             raise _translated(exc, f"open blob {digest}") from exc
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise StoreDamagedError(f"{self.path(digest)} is not a plain file")
-        return io.FileIO(descriptor, "rb")
 
     def put(self, digest: Digest, data: bytes) -> None:
         """Store ``data``, of which the caller knows that it hashes to ``digest``.
@@ -158,7 +196,7 @@ class BlobDirectory:
         """
         with storage_errors(f"store blob {digest}"):
             self.temporary.mkdir(parents=True, exist_ok=True)
-            temporary = self.temporary / f".{secrets.token_hex(8)}"
+            temporary = self.temporary / f".{os.urandom(8).hex()}"
             self.write_temporary(data, temporary)
             try:
                 self.adopt(temporary, digest)
@@ -168,11 +206,7 @@ class BlobDirectory:
 
     def write_temporary(self, data: bytes, temporary: Path) -> None:
         """Make a finished, synced file that is no blob yet; nothing on OSError."""
-        try:
-            write_new_file(temporary, data, mode=BLOB_MODE)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_new_file(temporary, data, mode=BLOB_MODE)
 
     def adopt(self, finished: Path, digest: Digest) -> None:
         """Rename a finished, synced file to its name as a blob.  Raises OSError."""

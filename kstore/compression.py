@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from kstore.errors import IntegrityError, UnsupportedError
 from kstore.streams import ByteStream
 
-__all__ = ["Compressor", "Kind", "compressor", "decompressor", "detect"]
+__all__ = ["Compressor", "Kind", "Pieces", "compressor", "decompressor", "detect", "pieces"]
 
 Kind = Literal["none", "gzip", "zstd"]
 
@@ -30,6 +33,10 @@ _ZSTD_SKIPPABLE = 0x184D2A50
 _RLE_BLOCK, _RESERVED_BLOCK = 1, 3
 _MAX_BLOCK = 128 * 1024
 _ISAL_LEVELS = 3
+#: No name, no time, unknown system: the same bytes whenever and wherever.
+_GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+#: An empty deflate block that says it is the last one.
+_LAST_BLOCK = b"\x03\x00"
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -286,14 +293,9 @@ def compressor(kind: str, level: int | None = None) -> Compressor:
     if kind == "none":
         return _Copy()
     if kind == "gzip":
-        return _Flushing(_gzip_object(level))
+        return _Flushing(_deflate_object(level, _GZIP))
     if kind == "zstd":
-        try:
-            import zstandard
-        except ImportError as exc:
-            raise UnsupportedError("zstd needs the Python package zstandard") from exc
-        wanted = 3 if level is None else min(max(level, 1), 22)
-        return _Flushing(zstandard.ZstdCompressor(wanted, write_checksum=True).compressobj())
+        return _Flushing(_zstd_object(level).compressobj())
     raise UnsupportedError(f"compression {kind!r:.40} is not supported (gzip, zstd and none are)")
 
 
@@ -316,13 +318,61 @@ class _Flushing:
         return bytes(self._target.flush())
 
 
-def _gzip_object(level: int | None) -> Any:
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A compression of independent pieces, so that several threads can work on one stream.
+
+    The result is ``head``, then ``pack`` of every piece of exactly ``size`` plain bytes (the last
+    may be shorter), then ``tail`` of the CRC-32 and the length of all plain bytes.  It does not
+    depend on who packed what: gzip is one member of many deflate blocks, zstd one frame a piece.
+    """
+
+    size: int
+    head: bytes
+    pack: Callable[[bytes | bytearray], bytes]
+    tail: Callable[[int, int], bytes]
+
+
+def pieces(kind: str, level: int | None = None) -> Pieces:
+    """How to compress in pieces; levels and errors as for :func:`compressor`."""
+    if kind == "gzip":
+        return Pieces(1 << 20, _GZIP_HEAD, partial(_gzip_piece, level), _gzip_tail)
+    if kind == "zstd":
+        return Pieces(2 << 20, b"", partial(_zstd_piece, level), lambda crc, length: b"")
+    if kind == "none":
+        return Pieces(1 << 20, b"", bytes, lambda crc, length: b"")
+    raise UnsupportedError(f"compression {kind!r:.40} is not supported (gzip, zstd and none are)")
+
+
+def _gzip_piece(level: int | None, plain: bytes | bytearray) -> bytes:
+    target = _deflate_object(level, -zlib.MAX_WBITS)
+    return bytes(target.compress(plain) + target.flush(zlib.Z_SYNC_FLUSH))
+
+
+def _gzip_tail(crc: int, length: int) -> bytes:
+    return _LAST_BLOCK + struct.pack("<II", crc, length & 0xFFFFFFFF)
+
+
+def _zstd_piece(level: int | None, plain: bytes | bytearray) -> bytes:
+    return bytes(_zstd_object(level).compress(plain))
+
+
+def _zstd_object(level: int | None) -> Any:
+    try:
+        import zstandard
+    except ImportError as exc:
+        raise UnsupportedError("zstd needs the Python package zstandard") from exc
+    wanted = 3 if level is None else min(max(level, 1), 22)
+    return zstandard.ZstdCompressor(wanted, write_checksum=True)
+
+
+def _deflate_object(level: int | None, wbits: int) -> Any:
     """isal up to its highest level, zlib for the slower and smaller ones."""
     if level is None or level <= _ISAL_LEVELS:
         module = _deflate()
         if module is not zlib:
-            return module.compressobj(2 if level is None else max(level, 0), wbits=_GZIP)
-    return zlib.compressobj(6 if level is None else min(max(level, 1), 9), wbits=_GZIP)
+            return module.compressobj(2 if level is None else max(level, 0), wbits=wbits)
+    return zlib.compressobj(6 if level is None else min(max(level, 1), 9), wbits=wbits)
 
 
 def _deflate() -> Any:

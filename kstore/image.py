@@ -13,10 +13,9 @@ from functools import cached_property
 from typing import Protocol
 
 from kstore.descriptor import Descriptor
-from kstore.digest import Digest
 from kstore.errors import (
     DigestMismatchError,
-    IntegrityError,
+    InvalidManifestError,
     PlatformNotFoundError,
     SizeMismatchError,
 )
@@ -29,10 +28,20 @@ from kstore.manifest import (
     RawManifest,
     parse,
 )
+from kstore.manifest.schema1 import Legacy, parse_legacy
+from kstore.mediatypes import SCHEMA1
 from kstore.platforms import Platform, best_match
 from kstore.streams import VerifiedStream, read_limited
 
-__all__ = ["Admitted", "Image", "TrustPolicy", "UnparsedImage", "admit", "choose_member"]
+__all__ = [
+    "Admitted",
+    "Image",
+    "TrustPolicy",
+    "UnparsedImage",
+    "admit",
+    "choose_member",
+    "is_attestation",
+]
 
 
 class UnparsedImage:
@@ -54,9 +63,8 @@ class UnparsedImage:
         member's, or the one in the reference.  Raises DigestMismatchError or SizeMismatchError.
         """
         raw = self.source.read_manifest(self.member.digest if self.member else None)
-        named = self.reference.docker_reference
-        wanted = self.member.digest if self.member else named.digest if named else None
-        if wanted is not None and Digest.of(raw.data, wanted.algorithm) != wanted:
+        wanted = self.member.digest if self.member else self.source.named_digest
+        if wanted is not None and not raw.is_named(wanted):
             raise DigestMismatchError(f"manifest sent as {wanted} hashes to {raw.digest}")
         if self.member is not None and len(raw.data) != self.member.size:
             raise SizeMismatchError(
@@ -101,7 +109,9 @@ class Image:
         self._source = admitted.unparsed.source
         self.raw = admitted.unparsed.raw
         self.signatures = admitted.unparsed.signatures
-        self.document: Manifest | Index = parse(self.raw)
+        self.document: Manifest | Index | Legacy = (
+            parse_legacy(self.raw) if self.raw.media_type in SCHEMA1 else parse(self.raw)
+        )
 
     @cached_property
     def config(self) -> ImageConfig:
@@ -109,9 +119,10 @@ class Image:
         return ImageConfig.parse(self.read_config(), f"config of manifest {self.raw.digest}")
 
     def read_config(self) -> bytes:
-        """The config blob (at most 4 MiB), verified against the manifest."""
+        """The config blob (at most 4 MiB), verified against the manifest; InvalidManifestError for
+        an index and for Docker schema 1, which have none."""
         if not isinstance(self.document, Manifest):
-            raise IntegrityError(f"index {self.raw.digest} has no config of its own")
+            raise InvalidManifestError(f"manifest {self.raw.digest} has no config of its own")
         return _read_small(self._source, self.document.config)
 
 
@@ -126,7 +137,7 @@ def choose_member(index: Index, want: Platform, where: str) -> Descriptor:
     Attestations (platform ``unknown/unknown``) are never chosen.  Raises PlatformNotFoundError
     listing what there is; ``where`` names the image.
     """
-    members = [m for m in index.manifests if not _is_attestation(m.platform)]
+    members = [m for m in index.manifests if not is_attestation(m)]
     chosen = best_match(members, [m.platform for m in members], want)
     if chosen is None:
         has = sorted({str(m.platform) for m in members if m.platform is not None})
@@ -137,5 +148,7 @@ def choose_member(index: Index, want: Platform, where: str) -> Descriptor:
     return chosen
 
 
-def _is_attestation(platform: Platform | None) -> bool:
+def is_attestation(member: Descriptor) -> bool:
+    """Whether a member of an index is no image but a statement about one (platform unknown)."""
+    platform = member.platform
     return platform is not None and (platform.os, platform.architecture) == ("unknown", "unknown")

@@ -54,6 +54,7 @@ class DestinationTraits:
     ``ordered``: blobs are taken one at a time, in the order of their digests, so that a stream of
     them (an archive) is the same bytes each time.
     ``foreign_urls``: a layer that may be fetched elsewhere (``urls``) need not be written.
+    ``remembers_index``: a name by digest may be that of the index the image was chosen from.
     ``manifest_types``: acceptable manifest and index types, most wanted first.
     """
 
@@ -62,6 +63,7 @@ class DestinationTraits:
     indexes: bool = True
     signatures: bool = False
     foreign_urls: bool = False
+    remembers_index: bool = False
     manifest_types: tuple[str, ...] = (*sorted(MANIFESTS), *sorted(INDEXES))
 
 
@@ -108,6 +110,16 @@ class BlobFeed(Protocol):
         """What to remember beside a partial blob, to resume it later."""
         ...
 
+    @property
+    def spliced(self) -> bool:
+        """Whether a connection was lost and made again since :meth:`start`: the bytes read may
+        then be of two versions, and worth another try from 0 when they are wrong."""
+        ...
+
+    def retrying(self, why: str) -> None:
+        """Tell the user that the destination has lost its connection, and tries again."""
+        ...
+
     def waiting(self, pid: int | None) -> None:
         """Tell the user that process ``pid`` (if known) is fetching the same blob right now."""
         ...
@@ -135,6 +147,12 @@ class ImageSource(Protocol):
     @abstractmethod
     def traits(self) -> SourceTraits: ...
 
+    @property
+    def named_digest(self) -> Digest | None:
+        """What the manifest must hash to, where the reference says so."""
+        named = self.reference.docker_reference
+        return named.digest if named else None
+
     @abstractmethod
     def read_manifest(self, instance: Digest | None = None) -> RawManifest:
         """The manifest the reference names, or the member ``instance`` of the index it names.
@@ -156,6 +174,13 @@ class ImageSource(Protocol):
         ``offset``.  ``on_retry`` hears of lost connections, here and while reading, in the thread
         that reads.  Raises BlobNotFoundError.
         """
+
+    def blob_size(self, digest: Digest) -> int | None:
+        """The size of a blob of which no manifest tells it (Docker schema 1), in bytes.
+
+        None where there is no such blob, or the source cannot say.
+        """
+        return None
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         """Repositories (``registry/path``) known to hold this blob, likeliest first."""

@@ -16,13 +16,15 @@ __all__ = ["Event", "EventKind", "How", "ProgressSink", "ignore"]
 
 #: ``plan``: the blob is part of this copy; ``start``: bytes begin to flow, from ``done`` on;
 #: ``advance``: ``done`` bytes are held; ``wait``: process ``pid`` is fetching the same blob;
-#: ``retry``: a connection was lost (``text`` says why) and the blob goes on from ``done``;
+#: ``retry``: a connection was lost (``text`` says why) and the blob goes on, from ``done`` if that
+#: is known;
 #: ``finish``: the blob is there, ``how``; ``manifest``: a manifest was written; ``note``: text for
 #: a human.
 EventKind = Literal["plan", "start", "advance", "wait", "retry", "finish", "manifest", "note"]
 
-#: How a blob came to be there: bytes moved, was there already, or linked by the registry.
-How = Literal["copied", "present", "mounted"]
+#: How a blob came to be there: bytes moved, was there already, linked by the registry, or made
+#: from another one (compressed anew).
+How = Literal["copied", "present", "mounted", "converted"]
 
 
 @dataclass(frozen=True, slots=True)

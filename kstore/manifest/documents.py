@@ -75,12 +75,12 @@ def parse(raw: RawManifest) -> Manifest | Index:
     """The view of ``raw``.
 
     Raises InvalidManifestError if it is malformed or ambiguous, UnsupportedError for Docker
-    schema 1 and any other type.
+    schema 1 (see :func:`kstore.manifest.schema1.parse_legacy`) and any other type.
     """
     if raw.media_type in mt.SCHEMA1:
         raise UnsupportedError(
-            f"manifest {raw.digest} is Docker schema 1, which kstore cannot read yet",
-            hint="ask the registry's owner for an OCI or Docker schema 2 image",
+            f"manifest {raw.digest} is Docker schema 1, which can only be converted",
+            hint="kstore pull IMAGE converts it",
         )
     what = f"manifest {raw.digest}"
     if raw.media_type not in _OWN:

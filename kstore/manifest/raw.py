@@ -10,6 +10,7 @@ from kstore import strictjson
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import DigestMismatchError, InvalidManifestError
+from kstore.manifest.jws import signed_payload
 
 __all__ = ["MAX_CONFIG_SIZE", "MAX_MANIFEST_SIZE", "RawManifest"]
 
@@ -33,7 +34,10 @@ _VAGUE = frozenset({"", "application/json", "text/plain", mt.OCTET_STREAM})
 
 @dataclass(frozen=True, slots=True)
 class RawManifest:
-    """Manifest bytes exactly as received, their media type and their digest."""
+    """Manifest bytes exactly as received, their media type and their digest.
+
+    The digest is that of the bytes, for a signed Docker schema 1 manifest of what was signed.
+    """
 
     data: bytes = field(repr=False)
     media_type: str
@@ -58,9 +62,22 @@ class RawManifest:
                 f"{what} is larger than the limit of {MAX_MANIFEST_SIZE} bytes"
             )
         digest = Digest.of(data, algorithm)
+        if expected in (None, digest) or _may_be_signed(data):
+            media_type = _settle_type(data, declared, digest)
+            if media_type in mt.SCHEMA1:
+                digest = Digest.of(_signed_part(data), algorithm)
         if expected is not None and digest != expected:
             raise DigestMismatchError(f"manifest sent as {expected} hashes to {digest}")
-        return cls(data, _settle_type(data, declared, digest), digest)
+        return cls(data, media_type, digest)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes the digest is of, and the only ones to be believed."""
+        return _signed_part(self.data) if self.media_type in mt.SCHEMA1 else self.data
+
+    def is_named(self, digest: Digest) -> bool:
+        """Whether ``digest``, of any algorithm, is this manifest's; computed anew."""
+        return Digest.of(self.content, digest.algorithm) == digest
 
     @property
     def is_index(self) -> bool:
@@ -70,6 +87,18 @@ class RawManifest:
     def descriptor(self) -> Descriptor:
         """Type, digest and size."""
         return Descriptor(self.media_type, self.digest, len(self.data))
+
+
+def _may_be_signed(data: bytes) -> bool:
+    return b'"signatures"' in data and b'"fsLayers"' in data
+
+
+def _signed_part(data: bytes) -> bytes:
+    """What of a schema 1 manifest was signed; all of it if it is not (well) signed."""
+    document = strictjson.as_object(
+        strictjson.loads(data, "a schema 1 manifest", cap=MAX_MANIFEST_SIZE), "a schema 1 manifest"
+    )
+    return signed_payload(document, data) or data
 
 
 def _settle_type(data: bytes, declared: str | None, digest: Digest) -> str:

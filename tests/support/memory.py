@@ -21,7 +21,7 @@ from typing import Any
 
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, ManifestNotFoundError
+from kstore.errors import BlobNotFoundError, ManifestNotFoundError, ManifestRejectedError
 from kstore.interfaces import (
     BlobFeed,
     DestinationTraits,
@@ -44,6 +44,7 @@ class Arrived:
 
     raw: RawManifest | None = None
     via: RawManifest | None = None
+    members: dict[Digest, RawManifest] = field(default_factory=dict)
     blobs: dict[Digest, bytes] = field(default_factory=dict)
 
 
@@ -56,11 +57,13 @@ class Memory:
         self.fail: dict[Digest, Exception] = {}
         self.lies: dict[Digest, bytes] = {}
         self.manifest_lies: dict[str, RawManifest] = {}
-        self.signatures: dict[str, Sequence[bytes]] = {}
+        self.signatures: dict[str, Sequence[bytes]] = {}  # by name, or by name@digest of a member
+        self.rejects: set[str] = set()  # manifest types, as a registry does: when it sees them
         self.present: set[Digest] = set()
         self.committed: dict[str, Arrived] = {}
         self.kept: dict[Digest, bytes] = {}
         self.connection_losses: dict[Digest, str] = {}
+        self.splices: dict[Digest, str] = {}  # once: lost in the middle, and wrong bytes after it
         self.before_blob: Callable[[Digest], None] = lambda digest: None
         self.lock = threading.Lock()
 
@@ -167,10 +170,17 @@ class MemorySource(ImageSource):
         data = self.memory.lies.get(digest, self.blobs.get(digest))
         if data is None:
             raise BlobNotFoundError(f"no blob {digest}")
+        if on_retry is not None and digest in self.memory.splices:
+            return _Spliced(data[offset:], offset, on_retry, self.memory.splices.pop(digest))
         return _Opened(data[offset:], offset)
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
-        return self.memory.signatures.get(self._reference.name, ())
+        member = "" if instance is None else f"@{instance}"
+        return self.memory.signatures.get(self._reference.name + member, ())
+
+    def blob_size(self, digest: Digest) -> int | None:
+        data = self.blobs.get(digest)
+        return None if data is None else len(data)
 
     def close(self) -> None:
         self.memory.note("close_source", self._reference.name)
@@ -182,6 +192,23 @@ class _Opened(BytesStream):
     def __init__(self, data: bytes, offset: int):
         super().__init__(data)
         self.offset = offset
+
+
+class _Spliced(_Opened):
+    """Bytes of two versions: the connection is lost after the first ones."""
+
+    def __init__(self, data: bytes, offset: int, on_retry: RetrySink, why: str):
+        super().__init__(data[:-1] + bytes([data[-1] ^ 1]), offset)
+        self._on_retry: RetrySink | None = on_retry
+        self._why = why
+        self._started = False
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if self._started and self._on_retry is not None:
+            self._on_retry(self._why)
+            self._on_retry = None
+        self._started = True
+        return super().readinto(buffer[:100])
 
 
 class MemoryDestination(ImageDestination):
@@ -227,7 +254,13 @@ class MemoryDestination(ImageDestination):
         self, raw: RawManifest, instance: Digest | None = None, via: RawManifest | None = None
     ) -> None:
         self.memory.note("write_manifest", raw.digest)
-        self.arrived.raw, self.arrived.via = raw, via
+        if raw.media_type in self.memory.rejects:
+            raise ManifestRejectedError(f"no {raw.media_type} here")
+        if instance is not None:
+            assert instance == raw.digest
+            self.arrived.members[instance] = raw
+        else:
+            self.arrived.raw, self.arrived.via = raw, via
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
         self.memory.note("write_signatures", tuple(signatures))

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kstore.compression import compressor, decompressor, detect
+from kstore.compression import compressor, decompressor, detect, pieces
 from kstore.errors import IntegrityError, UnsupportedError
 from kstore.streams import BytesStream, pump
 
@@ -224,3 +224,31 @@ def test_a_flipped_bit_gives_the_same_bytes_or_an_error(
         assert unpack(kind, bytes(packed)) == data
     except IntegrityError:
         pass
+
+
+def pack_in_pieces(kind: str, data: bytes, level: int | None = None) -> bytes:
+    method = pieces(kind, level)
+    packed = [method.pack(data[at : at + method.size]) for at in range(0, len(data), method.size)]
+    tail = method.tail(zlib.crc32(data), len(data))
+    return b"".join([method.head, *(packed or [method.pack(b"")]), tail])
+
+
+@pytest.mark.parametrize("level", [None, 1, 6])
+@pytest.mark.parametrize("kind", ["none", "gzip", "zstd"])
+@pytest.mark.parametrize("data", [b"", b"x", MIXED], ids=["empty", "one", "mixed"])
+def test_what_was_packed_in_pieces_unpacks_as_one(
+    kind: str, data: bytes, level: int | None, gzip_engine: str
+) -> None:
+    packed = pack_in_pieces(kind, data, level)
+    assert packed == pack_in_pieces(kind, data, level)
+    assert unpack(kind, packed) == data
+    if kind == "gzip":
+        plain = zlib.decompressobj(wbits=31)
+        assert plain.decompress(packed) == data
+        assert plain.eof
+        assert plain.unused_data == b""  # one member, so that every reader sees all of it
+
+
+def test_an_unknown_kind_cannot_be_packed_in_pieces() -> None:
+    with pytest.raises(UnsupportedError, match="xz"):
+        pieces("xz")

@@ -269,9 +269,17 @@ def test_a_destination_that_cannot_work_in_parallel_gets_one_blob_at_a_time():
 
 
 def test_a_manifest_type_the_destination_lacks_is_refused_before_any_blob_moves():
-    memory = Memory({"app": random_image(1, docker=True)})
-    to = memory.reference("copy", traits=DestinationTraits(manifest_types=(OCI_MANIFEST,)))
-    with pytest.raises(UnsupportedError, match=re.escape(DOCKER_MANIFEST)):
+    memory = Memory({"app": random_artifact(1)})
+    to = memory.reference("copy", traits=DestinationTraits(manifest_types=(DOCKER_MANIFEST,)))
+    with pytest.raises(UnsupportedError, match="artifact"):
+        copy_image(memory.reference("app"), to, AcceptAnything())
+    assert memory.asked("open_blob") == []
+
+
+def test_a_destination_that_takes_no_image_at_all_is_refused():
+    memory = Memory({"app": random_image(1)})
+    to = memory.reference("copy", traits=DestinationTraits(manifest_types=()))
+    with pytest.raises(UnsupportedError, match=re.escape(OCI_MANIFEST)):
         copy_image(memory.reference("app"), to, AcceptAnything())
     assert memory.asked("open_blob") == []
 
