@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from kstore.settings import Settings
 from kstore.store import Store
@@ -15,6 +15,7 @@ from kstore.streams import Cancel
 if TYPE_CHECKING:
     from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
     from kstore.transports import Transports
+    from kstore.transports.docker_endpoint import DockerDaemonSettings
 
 __all__ = ["App", "RegistryOptions"]
 
@@ -67,8 +68,14 @@ class App:
         store: Store | Callable[[], Store],
         options: RegistryOptions | None = None,
         cancel: Cancel | None = None,
+        *,
+        stdin: BinaryIO | None = None,
+        stdout: BinaryIO | None = None,
     ) -> Transports:
-        """The transports of one command; a function as ``store`` opens it when it is needed."""
+        """The transports of one command; a function as ``store`` opens it when it is needed.
+
+        ``stdin`` and ``stdout`` are what ``-`` means as the file of an archive.
+        """
         from kstore.transports import Transports, TransportSettings
 
         options = options or RegistryOptions()
@@ -84,7 +91,26 @@ class App:
         def opened() -> Store:
             return store if isinstance(store, Store) else store()
 
-        return Transports(TransportSettings(opened, connect, stop))
+        return Transports(
+            TransportSettings(
+                opened,
+                connect,
+                stop,
+                spool_dir=self.settings.spool_dir,
+                stdin=stdin,
+                stdout=stdout,
+                docker_daemon=self._docker_daemon(),
+            )
+        )
+
+    def _docker_daemon(self) -> DockerDaemonSettings:
+        from kstore.transports.docker_endpoint import DEFAULT_HOST, DockerDaemonSettings
+
+        return DockerDaemonSettings(
+            host=self.settings.docker_host or DEFAULT_HOST,
+            cert_dir=self.settings.docker_cert_dir,
+            tls_verify=self.settings.docker_tls_verify,
+        )
 
     def registry_settings(self, options: RegistryOptions) -> RegistrySettings:
         """How registries are spoken to."""

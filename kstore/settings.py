@@ -16,6 +16,7 @@ __all__ = ["SYSTEM_ROOT", "Settings", "load"]
 #: The store of the root user.
 SYSTEM_ROOT = Path("/var/lib/kstore")
 
+_SPOOL = Path("/var/tmp")  # noqa: S108 - files there have no names
 _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -23,12 +24,18 @@ _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 class Settings:
     """``root``: the store; ``auth_files``: credential files in the order they are read, the first
     being the one ``login`` writes; ``auth_file_is_explicit``: the user named that one, so no
-    other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates."""
+    other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates;
+    ``spool_dir``: where large temporary files go; ``docker_host``, ``docker_cert_dir``,
+    ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket."""
 
     root: Path
     auth_files: tuple[Path, ...]
     auth_file_is_explicit: bool
     cert_search: tuple[Path, ...]
+    spool_dir: Path = _SPOOL
+    docker_host: str | None = None
+    docker_cert_dir: Path | None = None
+    docker_tls_verify: bool = False
 
 
 def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
@@ -45,7 +52,15 @@ def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
         auth_files=(Path(explicit),) if explicit else _auth_files(environ, home, config),
         auth_file_is_explicit=bool(explicit),
         cert_search=(config / "containers/certs.d", *_SYSTEM_CERTS),
+        spool_dir=Path(environ.get("TMPDIR") or _SPOOL),
+        docker_host=environ.get("DOCKER_HOST") or None,
+        docker_cert_dir=_path(environ.get("DOCKER_CERT_PATH")),
+        docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _root(environ: Mapping[str, str]) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from kstore.errors import InvalidReferenceError, UnsupportedError
 from kstore.interfaces import ImageReference, ImageTransport
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kstore.registry import RegistryClient
     from kstore.store import Store
     from kstore.transports.docker import DockerTransport
+    from kstore.transports.docker_endpoint import DockerDaemonSettings
     from kstore.transports.storage import StorageTransport
 
 __all__ = [
@@ -32,11 +34,20 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
     """What transports are made with: the store (opened when a reference needs it), how to reach a
-    registry host, when to stop."""
+    registry host, when to stop.
+
+    ``spool_dir``: where archives that are compressed or come through a pipe are unpacked to.
+    ``stdin`` and ``stdout``: what ``-`` means as a file; None where it means nothing.
+    ``docker_daemon``: how a Docker daemon is reached, None for its usual socket.
+    """
 
     open_store: Callable[[], Store]
     connect: Callable[[str], RegistryClient]
     cancel: Cancel
+    spool_dir: Path = Path("/var/tmp")  # noqa: S108 - files without names
+    stdin: BinaryIO | None = None
+    stdout: BinaryIO | None = None
+    docker_daemon: DockerDaemonSettings | None = None
 
 
 def _docker(settings: TransportSettings) -> ImageTransport:
@@ -45,19 +56,67 @@ def _docker(settings: TransportSettings) -> ImageTransport:
     return DockerTransport(settings.connect)
 
 
+def _docker_archive(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.docker_archive import DockerArchiveTransport
+
+    return DockerArchiveTransport(
+        settings.spool_dir, stdin=settings.stdin, stdout=settings.stdout, cancel=settings.cancel
+    )
+
+
+def _docker_daemon(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.docker_daemon import DockerDaemonTransport
+
+    return DockerDaemonTransport(
+        settings.docker_daemon, spool_dir=settings.spool_dir, cancel=settings.cancel
+    )
+
+
 def _storage(settings: TransportSettings) -> ImageTransport:
     from kstore.transports.storage import StorageTransport
 
     return StorageTransport(settings.open_store(), settings.cancel)
 
 
+def _oci(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.oci import OciTransport
+
+    return OciTransport(settings.cancel)
+
+
+def _oci_archive(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.oci_archive import OciArchiveTransport
+
+    return OciArchiveTransport(
+        settings.spool_dir, stdin=settings.stdin, stdout=settings.stdout, cancel=settings.cancel
+    )
+
+
+def _dir(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.dir import DirTransport
+
+    return DirTransport()
+
+
+def _tarball(settings: TransportSettings) -> ImageTransport:
+    from kstore.transports.tarball import TarballTransport
+
+    return TarballTransport(settings.spool_dir, stdin=settings.stdin, cancel=settings.cancel)
+
+
 _Factory = Callable[[TransportSettings], ImageTransport]
 
 #: Transport name (or alias) to the function that makes it.
 FACTORIES: Mapping[str, _Factory] = {
+    "dir": _dir,
     "docker": _docker,
+    "docker-archive": _docker_archive,
+    "docker-daemon": _docker_daemon,
     "kstore": _storage,
+    "oci": _oci,
+    "oci-archive": _oci_archive,
     "storage": _storage,
+    "tarball": _tarball,
 }
 
 #: The names of the store's own transport.
@@ -68,12 +127,6 @@ _REGISTRY_ROAD = "push it to a registry and pull it from there (`kstore serve` r
 #: Transports of this family that kstore does not have, and the way round.
 _MISSING: Mapping[str, str] = {
     "containers-storage": _REGISTRY_ROAD,
-    "dir": _REGISTRY_ROAD,
-    "docker-archive": _REGISTRY_ROAD,
-    "docker-daemon": _REGISTRY_ROAD,
-    "oci": _REGISTRY_ROAD,
-    "oci-archive": _REGISTRY_ROAD,
-    "tarball": "use `kstore import FILE`",
 }
 
 
@@ -95,7 +148,7 @@ class Transports:
     """The transports of one command, each made once."""
 
     def __init__(self, settings: TransportSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._made: dict[_Factory, ImageTransport] = {}
 
     def parse(self, text: str) -> ImageReference:
@@ -104,13 +157,13 @@ class Transports:
         if split is None:
             raise InvalidReferenceError(f"{text[:200]!r} does not begin with a transport")
         name, rest = split
-        return self._get(name).parse_reference(rest)
+        return self.get(name).parse_reference(rest)
 
     @property
     def docker(self) -> DockerTransport:
         from kstore.transports.docker import DockerTransport
 
-        transport = self._get("docker")
+        transport = self.get("docker")
         assert isinstance(transport, DockerTransport)
         return transport
 
@@ -118,11 +171,12 @@ class Transports:
     def storage(self) -> StorageTransport:
         from kstore.transports.storage import StorageTransport
 
-        transport = self._get("kstore")
+        transport = self.get("kstore")
         assert isinstance(transport, StorageTransport)
         return transport
 
-    def _get(self, name: str) -> ImageTransport:
+    def get(self, name: str) -> ImageTransport:
+        """The transport called ``name``; InvalidReferenceError or UnsupportedError otherwise."""
         if name in _MISSING:
             raise UnsupportedError(f"transport {name!r} is not supported yet", hint=_MISSING[name])
         factory = FACTORIES.get(name)
@@ -130,7 +184,7 @@ class Transports:
             known = ", ".join(FACTORIES)
             raise InvalidReferenceError(f"unknown transport {name[:100]!r} (known: {known})")
         if factory not in self._made:
-            self._made[factory] = factory(self._settings)
+            self._made[factory] = factory(self.settings)
         return self._made[factory]
 
     def close(self) -> None:

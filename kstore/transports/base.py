@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from kstore.reference import Named
+import contextlib
+import errno
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["name_scopes"]
+from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
+from kstore.descriptor import BlobHint, Descriptor
+from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
+from kstore.interfaces import BlobFeed, BlobSource
+from kstore.reference import Named
+from kstore.streams import pump, read_limited
+
+__all__ = [
+    "FileBlob",
+    "end_session",
+    "name_scopes",
+    "open_image_file",
+    "path_identity",
+    "path_scopes",
+    "read_small_file",
+    "require_path_scope",
+    "stated_blob",
+    "write_feed",
+]
 
 
 def name_scopes(named: Named) -> tuple[str, ...]:
@@ -20,3 +43,99 @@ def name_scopes(named: Named) -> tuple[str, ...]:
         host = host.partition(".")[2]
         scopes.append(f"*.{host}")
     return tuple(scopes)
+
+
+def path_identity(path: Path) -> str:
+    """What trust policy looks a path up by: absolute, without links."""
+    return os.path.realpath(path)
+
+
+def path_scopes(path: Path) -> tuple[str, ...]:
+    """Policy scopes broader than a path: its parents below ``/``, nearest first."""
+    return tuple(str(parent) for parent in Path(path_identity(path)).parents)[:-1]
+
+
+def require_path_scope(scope: str) -> None:
+    """Raise InvalidInputError unless ``scope`` is a path that :func:`path_scopes` can give."""
+    if not scope.startswith("/") or scope == "/" or os.path.normpath(scope) != scope:
+        raise InvalidInputError(f"policy scope {scope!r:.200} is not an absolute, clean path")
+
+
+class FileBlob(BlobSource):
+    """A file without a buffer, from ``offset`` on."""
+
+    validator: str | None = None
+    offset: int = 0
+
+    def __init__(self, file: io.FileIO, offset: int = 0) -> None:
+        self._file = file
+        if offset:
+            file.seek(offset)
+        self.offset = offset
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        with storage_errors(f"read {self._file.name}"):
+            return self._file.readinto(buffer) or 0
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def stated_blob(hint: BlobHint, what: str) -> Descriptor:
+    """The blob a hint announces; UnsupportedError if its digest or size is not known."""
+    if hint.digest is None or hint.size is None:
+        raise UnsupportedError(f"{what} needs to know a blob's digest and size in advance")
+    return Descriptor(hint.media_type, hint.digest, hint.size)
+
+
+def write_feed(feed: BlobFeed, path: Path, what: str, *, mode: int) -> None:
+    """Write a blob to the new file ``path``, durably; without its verified end nothing stays.
+
+    ``what`` names the blob and its place in messages.
+    """
+    with storage_errors(f"write {what}"), new_file(path, mode=mode) as file:
+        feed.start()
+        try:
+            pump(feed, lambda view: write_all(file, view))
+        except IntegrityError:
+            if not feed.spliced:
+                raise
+            file.seek(0)
+            file.truncate()
+            feed.start()
+            pump(feed, lambda view: write_all(file, view))
+
+
+def end_session(close: Callable[[], None], failure: BaseException | None) -> None:
+    """Close a destination; after a ``failure`` a second one is only a note to the first."""
+    try:
+        close()
+    except KstoreError as second:
+        if failure is None:
+            raise
+        failure.add_note(f"the unfinished image could not be removed: {second}")
+
+
+def open_image_file(path: Path, what: str) -> io.FileIO | None:
+    """A plain file for reading, None if there is none; StorageError.
+
+    Links are not followed: what is called a file of an image must be one (IntegrityError).
+    """
+    with storage_errors(f"read {what}"):
+        try:
+            return open_plain_file(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            if exc.errno == errno.ELOOP:
+                raise IntegrityError(f"{what} is not a plain file") from exc
+            raise
+
+
+def read_small_file(path: Path, cap: int, what: str) -> bytes | None:
+    """The bytes of :func:`open_image_file`; IntegrityError beyond ``cap`` bytes."""
+    file = open_image_file(path, what)
+    if file is None:
+        return None
+    with contextlib.closing(FileBlob(file)) as stream:
+        return read_limited(stream, cap, what)

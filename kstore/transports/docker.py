@@ -162,6 +162,9 @@ class DockerSource(ImageSource):
         path = self._reference.named.path
         return self._client.open_blob(path, descriptor, offset, validator, on_retry)
 
+    def blob_size(self, digest: Digest) -> int | None:
+        return self._client.has_blob(self._reference.named.path, digest)
+
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return (self._reference.named.repository,)
 
@@ -187,7 +190,7 @@ class DockerDestination(ImageDestination):
 
     @property
     def traits(self) -> DestinationTraits:
-        return DestinationTraits(concurrent=True)
+        return DestinationTraits(concurrent=True, foreign_urls=True)
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         """Nothing is asked here: ``write_blob`` asks, in parallel."""
@@ -202,7 +205,12 @@ class DockerDestination(ImageDestination):
         for origin in self._mountable(hint):
             if self._client.mount_blob(self._path, blob.digest, origin):
                 return WrittenBlob(blob, "mounted")
-        self._client.upload_blob(self._path, blob, lambda at: _FromOffset(feed, at, blob.size))
+        self._client.upload_blob(
+            self._path,
+            blob,
+            lambda at: _FromOffset(feed, at, blob.size),
+            on_retry=feed.retrying,
+        )
         return WrittenBlob(blob, "copied")
 
     def _mountable(self, hint: BlobHint) -> Sequence[str]:

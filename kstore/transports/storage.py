@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import BinaryIO
 
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
@@ -15,6 +14,7 @@ from kstore.errors import (
     IntegrityError,
     InvalidInputError,
     InvalidReferenceError,
+    ManifestNotFoundError,
     StoreDamagedError,
     UnsupportedError,
 )
@@ -34,7 +34,7 @@ from kstore.manifest import RawManifest
 from kstore.reference import Named
 from kstore.store import Found, ImageRecord, Ingest, Publication, StagedBlob, Store
 from kstore.streams import Cancel, pump
-from kstore.transports.base import name_scopes
+from kstore.transports.base import FileBlob, name_scopes
 
 __all__ = ["ALIASES", "NAME", "StorageReference", "StorageTransport"]
 
@@ -63,11 +63,12 @@ class StorageTransport(ImageTransport):
             if not _looks_like_id(text):
                 raise
             named = None
-        return StorageReference(text, named, self)
+        return StorageReference(text, () if named is None else (named,), self)
 
-    def reference(self, named: Named) -> StorageReference:
-        """The reference of an image name."""
-        return StorageReference(str(named), named, self)
+    def reference(self, *names: Named) -> StorageReference:
+        """The reference of an image under ``names``, which it gets all at once; without any, of a
+        new image that will be known by its ID alone."""
+        return StorageReference(str(names[0]) if names else "", names, self)
 
     def validate_policy_scope(self, scope: str) -> None:
         if not scope.startswith("["):
@@ -81,11 +82,18 @@ def _looks_like_id(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StorageReference(ImageReference):
-    """An image in the store: ``text`` as a user gave it, ``named`` where it can be a name."""
+    """An image in the store: ``text`` as a user gave it, ``names`` where it can be a name.
+
+    An empty text is that of an image without a name, which can only be written.
+    """
 
     text: str
-    named: Named | None
+    names: tuple[Named, ...]
     home: StorageTransport = field(repr=False, compare=False)
+
+    @property
+    def named(self) -> Named | None:
+        return self.names[0] if self.names else None
 
     @property
     def transport(self) -> str:
@@ -145,8 +153,29 @@ class StorageSource(ImageSource):
     def traits(self) -> SourceTraits:
         return SourceTraits(concurrent=True, ranges=True)
 
+    @property
+    def named_digest(self) -> Digest:
+        # The digest in a name may be that of the index the image was chosen from.
+        return self.top
+
     def read_manifest(self, instance: Digest | None = None) -> RawManifest:
-        return self._store.read_manifest(instance or self.found.manifest)
+        try:
+            return self._store.read_manifest(instance or self.top)
+        except BlobNotFoundError as exc:
+            raise ManifestNotFoundError(exc.message) from exc
+
+    @property
+    def top(self) -> Digest:
+        """What the name stands for: an index if all its members are here, else the image."""
+        record = self._store.name(self.found.name) if self.found.name else None
+        if record is not None and record.manifest == self.found.manifest:
+            target = self._store.manifest(record.target)
+            if target is not None and target.is_index and target.complete:
+                return record.target
+        return self.found.manifest
+
+    def blob_size(self, digest: Digest) -> int | None:
+        return self._store.blob(digest)
 
     def open_blob(
         self,
@@ -163,7 +192,7 @@ class StorageSource(ImageSource):
                 f" missing in {self._store.root}",
                 hint="kstore check",
             ) from exc
-        return _StoredBlob(file, offset)
+        return FileBlob(file, offset)
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return tuple(f"{host}/{path}" for host, path in self._store.origins(digest))
@@ -173,23 +202,6 @@ class StorageSource(ImageSource):
 
     def close(self) -> None:
         self._lease.__exit__(None, None, None)
-
-
-class _StoredBlob:
-    """A blob file, from ``offset`` on."""
-
-    validator: str | None = None
-
-    def __init__(self, file: BinaryIO, offset: int) -> None:
-        self._file = file
-        self._file.seek(offset)
-        self.offset = offset
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        return self._file.readinto(buffer)  # type: ignore[attr-defined,no-any-return]
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _pour(feed: BlobFeed, ingest: Ingest) -> None:
@@ -210,13 +222,12 @@ class StorageDestination(ImageDestination):
     """
 
     def __init__(self, reference: StorageReference) -> None:
-        if reference.named is None:
+        if reference.text and not reference.names:
             raise InvalidReferenceError(f"{reference.text!r} cannot be the name of an image")
         self._reference = reference
-        self._named = reference.named
         self._store = reference.home.store
         self._cancel = reference.home.cancel
-        self._lease = self._store.lease(f"write {reference.named}")
+        self._lease = self._store.lease(f"write {reference.text or 'an image'}")
         self._lease.__enter__()
         self._lock = threading.Lock()
         self._staged: list[StagedBlob] = []
@@ -233,7 +244,7 @@ class StorageDestination(ImageDestination):
 
     @property
     def traits(self) -> DestinationTraits:
-        return DestinationTraits(concurrent=True)
+        return DestinationTraits(concurrent=True, foreign_urls=True, remembers_index=True)
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         wanted = [(hint.digest, hint.size) for hint in hints if hint.digest is not None]
@@ -263,7 +274,11 @@ class StorageDestination(ImageDestination):
         return WrittenBlob(blob, "copied")
 
     def _fill(self, ingest: Ingest, feed: BlobFeed, size: int) -> None:
-        """Bring the partial file to its verified end; a bad resumed one is begun anew, once."""
+        """Bring the partial file to its verified end.
+
+        A wrong one that was put together from several attempts, in this process or in earlier
+        ones, is begun anew, once.
+        """
         held = ingest.offset
         if held == size:
             return  # opening it has hashed every byte already
@@ -273,7 +288,7 @@ class StorageDestination(ImageDestination):
         try:
             _pour(feed, ingest)
         except IntegrityError:
-            if start == 0:
+            if start == 0 and not feed.spliced:
                 raise
             feed.start()
             _pour(feed, ingest)
@@ -314,10 +329,11 @@ class StorageDestination(ImageDestination):
         self.image = self._lease.publish(
             Publication(
                 raw=self._manifest,
-                names=(self._named,),
+                names=self._reference.names,
                 members=tuple(self._members),
                 via=self._via,
-            )
+            ),
+            last=True,
         )
 
     def close(self) -> None:
