@@ -54,7 +54,7 @@ def pyapp(layout: Path, root: Path, wheels: Sequence[Sequence[str]], *, level: i
 
 def many_files(layout: Path, *, files: int = 50_000, size: int = 12_000, level: int = 6) -> str:
     """Three layers of many small text files of about ``size`` bytes, as an application with its
-    modules has: 600 MB that compress to a third."""
+    modules has: 600 MB that compress to about half."""
     share = files // 3
     counts = (files - 2 * share, share, share)
     layers = [
@@ -70,6 +70,17 @@ def tiny(layout: Path, *, layers: int = 60, seed: int = 0) -> str:
         generated(seed * 1000 + n, files=1, size=200, prefix=f"etc/tiny-{n}") for n in range(layers)
     ]
     return build(layout, writers)
+
+
+def numbered(layout: Path, number: int) -> str:
+    """One layer of one short file, and the label ``bench.number``: one of many small images."""
+
+    def write(output: BinaryIO) -> None:
+        text = f"{number}\n".encode()
+        with _tar(output) as tar:
+            tar.addfile(_entry("etc/number", len(text)), io.BytesIO(text))
+
+    return build(layout, [write], labels={"bench.number": str(number)})
 
 
 def incompressible(layout: Path, *, size: int = 2 << 30) -> str:

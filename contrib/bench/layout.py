@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,13 @@ class BuiltLayer:
     unpacked: int  # bytes of the tar
 
 
-def build(layout: Path, layers: Sequence[LayerWriter], *, level: int = 6) -> str:
+def build(
+    layout: Path,
+    layers: Sequence[LayerWriter],
+    *,
+    level: int = 6,
+    labels: Mapping[str, str] | None = None,
+) -> str:
     """Writes an image of ``layers`` into the new layout ``layout``; its manifest's digest."""
     if (layout / "index.json").exists():
         index = json.loads((layout / "index.json").read_bytes())
@@ -41,7 +47,7 @@ def build(layout: Path, layers: Sequence[LayerWriter], *, level: int = 6) -> str
     with renamed_when_done(layout) as unfinished:
         (unfinished / "blobs" / "sha256").mkdir(parents=True)
         built = [_write_layer(unfinished, writer, level) for writer in layers]
-        return _write_documents(unfinished, built)
+        return _write_documents(unfinished, built, labels)
 
 
 def _write_layer(layout: Path, writer: LayerWriter, level: int) -> BuiltLayer:
@@ -59,12 +65,15 @@ def _write_layer(layout: Path, writer: LayerWriter, level: int) -> BuiltLayer:
     )
 
 
-def _write_documents(layout: Path, layers: Sequence[BuiltLayer]) -> str:
+def _write_documents(
+    layout: Path, layers: Sequence[BuiltLayer], labels: Mapping[str, str] | None
+) -> str:
+    run: dict[str, Any] = {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"]}
     config = {
         "created": CREATED,
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64"),
         "os": "linux",
-        "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"]},
+        "config": {**run, "Labels": dict(labels)} if labels else run,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
         "history": [{"created": CREATED, "created_by": f"layer {n}"} for n in range(len(layers))],
     }

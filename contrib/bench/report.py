@@ -1,103 +1,110 @@
-"""The results as a page: the machine, then one table for each kind of work."""
+"""The results as a page: the machine, the goals, then one table for each kind of work."""
 
 from __future__ import annotations
 
-import datetime as dt
-import os
-import platform
-import re
-import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from contrib.bench.timing import Summary
+from contrib.bench.bench import OWN
+from contrib.bench.goals import all_goals
+from contrib.bench.results import Measured, Row, Table
 
-BASE = "kstore"  # the tool that ratios refer to
+_INTRODUCTION = """\
+# Measured
 
+Written by `contrib/bench/run.py`. Tools run in turn; transfers have a fresh destination every
+time, and go to and from docker-registry on loopback with a warm page cache. Only results that were
+checked (the digest of what arrived) are counted. Wall clock, user and system are medians in
+seconds, memory is the highest peak of the resident set in MB (1,000,000 bytes). Ratio: the tool's
+wall clock over kstore's, so 2.00x is twice as slow as kstore. The limit of a pull is `curl -Z` of
+its blobs and then `openssl dgst -sha256` of the files."""
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One tool doing one thing; ``failure`` where it could not be measured."""
-
-    tool: str
-    summary: Summary | None
-    failure: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Tools side by side at the same work."""
-
-    title: str
-    rows: tuple[Row, ...]
+_COLUMNS = ("wall", "fastest", "slowest", "user", "system", "memory", "ratio")
 
 
-def render(tables: Sequence[Table], versions: Sequence[str], scratch: Path, command: str) -> str:
-    """The whole page, in Markdown."""
-    lines = [
-        "# Measured",
-        "",
-        f"Written by `{command}`. Tools run in turn, every run with a fresh destination, against",
-        "docker-registry on loopback with a warm page cache; only results that were checked (the",
-        "digest of what arrived) are counted. Wall clock, user and system are medians in seconds,",
-        "memory is the highest peak in MiB. Ratio: the tool's wall clock over kstore's, so 2.00x",
-        "is twice as slow as kstore.",
-        "",
-        *(f"- {line}" for line in [*_machine(scratch), *versions]),
-    ]
-    for table in tables:
-        lines += ["", *_table(table)]
+_ORDER = (
+    *("pull", "push", "again", "images", "filter", "tag", "untag"),
+    *("save", "load", "copy-oci", "copy-dir", "gzip"),
+)
+
+
+def render(found: Sequence[Measured]) -> str:
+    """The whole page, in Markdown, of at least one table; the last is the one measured last."""
+    lines = [_INTRODUCTION, "", *_origins(found), "", *_goals(found)]
+    for each in sorted(found, key=_position):
+        lines += ["", *_table(each.table), "", _footnote(each)]
     return "\n".join(lines) + "\n"
 
 
-def _table(table: Table) -> list[str]:
-    base = next((row.summary for row in table.rows if row.tool == BASE), None)
-    lines = [
-        f"## {table.title}",
-        "",
-        "| tool | runs | wall | fastest | slowest | user | system | memory | ratio |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in table.rows:
-        if (done := row.summary) is None:
-            lines.append(f"| {row.tool} | 0 | {row.failure} | | | | | | |")
-            continue
-        ratio = f"{done.wall / base.wall:.2f}x" if base else ""
-        cells = [
-            *(f"{value:.3f}" for value in (done.wall, done.fastest, done.slowest)),
-            *(f"{value:.2f}" for value in (done.user, done.system)),
-            f"{done.memory:.0f}",
-            ratio,
-        ]
-        lines.append(f"| {row.tool} | {done.runs} | {' | '.join(cells)} |")
+def _position(measured: Measured) -> tuple[int, int]:
+    stem, _, about = measured.table.key.rpartition("-")
+    return _ORDER.index(stem), int(about) if about.isdecimal() else 0
+
+
+def _origins(found: Sequence[Measured]) -> list[str]:
+    latest = found[-1].origin
+    commits = list(dict.fromkeys(each.origin.commit for each in found))
+    lines = [f"- {line}" for line in latest.machine]
+    if any(each.origin.machine != latest.machine for each in found):
+        lines.append("- some tables are of another machine, or of other versions")
+    lines.append(f"- commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}")
+    if runs := [done.runs for each in found if (done := each.table.summary(OWN))]:
+        lines.append(f"- kstore ran at least {min(runs)} times in every table")
+    if few := sorted({name for each in found for name in _run_less(each.table)}):
+        lines.append(f"- {', '.join(few)} had fewer runs than kstore at heavy work (column runs)")
+    seconds = sum(each.table.seconds for each in found)
+    lines.append(f"- measuring took {seconds / 60:.0f} minutes, without preparations")
     return lines
 
 
-def _machine(scratch: Path) -> list[str]:
-    model = _first(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo")) or platform.machine()
-    memory = _first(r"MemTotal:\s*(\d+) kB", Path("/proc/meminfo"))
-    system = _first(r'PRETTY_NAME="(.+)"', Path("/etc/os-release")) or platform.system()
-    gibibytes = f", {int(memory) / (1 << 20):.1f} GiB memory" if memory else ""
-    return [
-        f"{dt.datetime.now(dt.UTC):%Y-%m-%d}; {os.cpu_count()} cores, {model}{gibibytes}",
-        f"{system}, Linux {platform.release()}, scratch files on {_file_system(scratch)}, "
-        f"{'root' if os.geteuid() == 0 else 'not root'}",
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+def _run_less(table: Table) -> list[str]:
+    own = table.summary(OWN)
+    rows = [(row.tool, row.summary) for row in table.rows]
+    return [tool for tool, done in rows if own and done and done.runs < own.runs]
+
+
+def _goals(found: Sequence[Measured]) -> list[str]:
+    lines = ["## Goals", "", "| goal | limit | measured | |", "|---|--:|--:|---|"]
+    for goal in all_goals():
+        value = goal.value(found)
+        shown = "" if value is None else f"{value:.3g} {goal.unit}"
+        verdict = "not measured" if value is None else "met" if goal.met(value) else "**missed**"
+        lines.append(f"| {goal.text} | {goal.bound} | {shown} | {verdict} |")
+    return lines
+
+
+def _table(table: Table) -> list[str]:
+    results = any(row.summary and row.summary.result for row in table.rows)
+    columns = ["runs", *_COLUMNS, *(["MB/s"] if table.size else []), *(["MB out"] * results)]
+    lines = [
+        f"## {table.title}",
+        "",
+        f"| tool | {' | '.join(columns)} |",
+        f"|---|{'--:|' * len(columns)}",
     ]
+    for row in table.rows:
+        cells = _cells(table, row, results)
+        lines.append(f"| {' | '.join([row.tool, *cells, *[''] * (len(columns) - len(cells))])} |")
+    return lines
 
 
-def _first(pattern: str, file: Path) -> str | None:
-    found = re.search(pattern, file.read_text(errors="replace")) if file.exists() else None
-    return found[1].strip() if found else None
+def _cells(table: Table, row: Row, results: bool) -> list[str]:
+    base = table.summary(OWN)
+    if (done := row.summary) is None:
+        return ["0", row.failure or "not measured"]
+    cells = [
+        str(done.runs),
+        *(f"{value:.3f}" for value in (done.wall, done.fastest, done.slowest)),
+        *(f"{value:.2f}" for value in (done.user, done.system)),
+        f"{done.memory:.0f}",
+        f"{done.wall / base.wall:.2f}x" if base else "",
+    ]
+    if table.size:
+        cells.append(f"{table.size / 1e6 / done.wall:.0f}")
+    if results:
+        cells.append("" if done.result is None else f"{done.result / 1e6:.1f}")
+    return cells
 
 
-def _file_system(path: Path) -> str:
-    """The type of the file system that holds ``path``: that of its longest mount point."""
-    best, kind = "", "an unknown file system"
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, place, found, *_ = line.split()
-        inside = place == "/" or f"{path.resolve()}/".startswith(f"{place}/")
-        if inside and len(place) >= len(best):
-            best, kind = place, found
-    return kind
+def _footnote(measured: Measured) -> str:
+    origin = measured.origin
+    return f"Commit {origin.commit}, {origin.date}, {measured.table.seconds:.0f} s."

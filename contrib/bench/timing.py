@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -22,13 +22,19 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds and MiB of one run; ``output`` is what it printed on standard output."""
+    """Seconds and MB of one run; ``output`` is what it printed on standard output."""
 
     wall: float
     user: float
     system: float
-    memory: float
+    memory: float  # MB (1,000,000 bytes), the peak of what was resident
     output: str
+    result: int | None = None  # bytes of what it wrote
+
+    def with_result(self, place: Path) -> Timing:
+        """The timing with the size of the file or folder ``place``."""
+        files = [place] if place.is_file() else [f for f in place.rglob("*") if f.is_file()]
+        return replace(self, result=sum(file.stat().st_size for file in files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,20 @@ class Summary:
     slowest: float
     user: float
     system: float
-    memory: float
+    memory: float  # MB, the highest
+    result: float | None
+
+
+def own_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what changes how Python or kstore run: as a user has it.
+
+    PYTHONDONTWRITEBYTECODE, say, makes every start of a fresh installation compile everything.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("PYTHON", "KSTORE_", "_KSTORE"))
+    }
 
 
 def measure(command: Sequence[str], timeout: float, environ: Mapping[str, str]) -> Timing:
@@ -54,7 +73,7 @@ def measure(command: Sequence[str], timeout: float, environ: Mapping[str, str]) 
         launch = [sys.executable, "-IS", str(_LAUNCH), str(report.fileno())]
         process = subprocess.Popen(
             [*launch, *command],
-            env=dict(environ),
+            env=own_environment(environ),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
@@ -72,9 +91,9 @@ def measure(command: Sequence[str], timeout: float, environ: Mapping[str, str]) 
         numbers, printed, complaint = (_text(file) for file in (report, out, err))
     code, wall, user, system, memory = numbers.split() if numbers else ("?", *"0000")
     if code != "0":
-        last = complaint.strip().splitlines()[-1:] or ["no message"]
-        raise RunError(f"exit {code}: {last[0]}")
-    return Timing(float(wall), float(user), float(system), int(memory) / 1024, printed)
+        last = complaint.strip().splitlines()[-2:] or ["no message"]
+        raise RunError(f"exit {code}: {'; '.join(last)}")
+    return Timing(float(wall), float(user), float(system), int(memory) * 1024 / 1e6, printed)
 
 
 def _text(file: IO[bytes]) -> str:
@@ -85,6 +104,7 @@ def _text(file: IO[bytes]) -> str:
 def summarise(timings: Sequence[Timing]) -> Summary:
     """The medians of at least one run."""
     walls = [timing.wall for timing in timings]
+    results = [timing.result for timing in timings if timing.result is not None]
     return Summary(
         runs=len(timings),
         wall=statistics.median(walls),
@@ -93,4 +113,5 @@ def summarise(timings: Sequence[Timing]) -> Summary:
         user=statistics.median(timing.user for timing in timings),
         system=statistics.median(timing.system for timing in timings),
         memory=max(timing.memory for timing in timings),
+        result=statistics.median(results) if results else None,
     )
