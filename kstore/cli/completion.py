@@ -53,7 +53,9 @@ def _candidates(root: Path | None, start: str) -> Iterable[str]:
         names = {text for record in store.names() for text in _spellings(record.name)}
         found = sorted(name for name in names if name.startswith(start))
         if not found and len(start) >= _ID_DIGITS:
-            found = [image.short_id for image in store.images() if image.id.startswith(start)]
+            from kstore.store import conditions
+
+            found = [image.short_id for image in store.images([conditions.id_begins(start)])]
     return found[:_MOST]
 
 

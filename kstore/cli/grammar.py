@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -128,6 +127,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in self.table and not name.startswith("-"):
+            import difflib
+
             near = difflib.get_close_matches(name, self.table, n=1)
             guess = f"; did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"no such command {name!r}{guess}", ctx)

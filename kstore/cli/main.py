@@ -31,9 +31,17 @@ COMMANDS = {
     "tag": _entry("tag", "Images", "Give an image another name"),
     "untag": _entry("untag", "Images", "Take a name away, keep the image"),
     "rmi": _entry("rmi", "Images", "Remove images"),
-    "import": _entry("import_", "Images", "Make an image from a tar file"),
+    "import": _entry("import_", "Images", "Make an image from a tar, a directory or a URL"),
+    "save": _entry("save", "Images", "Write images of the store to a file or a directory"),
+    "load": _entry("load", "Images", "Bring the images of a file or a directory into the store"),
     "pull": _entry("pull", "Registries", "Bring an image from a registry into the store"),
     "push": _entry("push", "Registries", "Send an image from the store to a registry"),
+    "copy": _entry("copy", "Registries", "Copy an image from anywhere to anywhere"),
+    "list-tags": _entry("list_tags", "Registries", "List the tags of a repository"),
+    "delete": _entry("delete", "Registries", "Delete an image at a registry, or in a layout"),
+    "manifest-digest": _entry(
+        "manifest_digest", "Registries", "Print the digest a manifest goes by"
+    ),
     "login": _entry("login", "Registries", "Remember credentials for a registry"),
     "logout": _entry("logout", "Registries", "Forget credentials for a registry"),
     "serve": _entry("serve", "Registries", "Offer the store's images as a registry"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -14,9 +16,15 @@ from kstore.cli.grammar import ParamType
 from kstore.cli.session import PROGRESS_MODES
 
 if TYPE_CHECKING:
+    from kstore.app import RegistryOptions
+    from kstore.compression import Kind
     from kstore.platforms import Platform
 
 __all__ = [
+    "CompressionType",
+    "SizeType",
+    "both_registries_options",
+    "digestfile_option",
     "image_argument",
     "no_trunc_option",
     "platform_option",
@@ -27,6 +35,8 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kmgt]?)(i?b)?", re.ASCII | re.IGNORECASE)
 
 
 class PlatformType(ParamType):
@@ -40,6 +50,50 @@ class PlatformType(ParamType):
         from kstore.platforms import Platform
 
         return value if isinstance(value, Platform) else Platform.parse(value)
+
+
+class SizeType(ParamType):
+    """A number of bytes, perhaps with a unit: 4096, 500MB, 2GiB, 2g (powers of 1024 but for kB, MB,
+    GB and TB)."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        size = 0
+        if match is not None:
+            number, prefix, suffix = match.groups()
+            base = 1000 if (suffix or "").lower() == "b" else 1024
+            size = int(float(number) * base ** " kmgt".index(prefix.lower() or " "))
+        if size < 1:
+            raise click.BadParameter(f"{value!r} is not a size such as 4096, 500MB or 2GiB")
+        return size
+
+
+class CompressionType(ParamType):
+    """``gzip``, ``zstd`` or ``none``, with ``:LEVEL`` behind it if wanted: gives ``(kind, level)``,
+    the level None where none is given."""
+
+    name = "KIND[:LEVEL]"
+    _levels: ClassVar = {"gzip": 9, "zstd": 22, "none": 0}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Kind, int | None]:
+        if isinstance(value, tuple):
+            return value
+        kind, colon, level = value.partition(":")
+        most = self._levels.get(kind)
+        if most is None:
+            raise click.BadParameter(f"{value!r} is not one of gzip, zstd, none")
+        if not colon:
+            return kind, None
+        if not (level.isascii() and level.isdigit() and 1 <= int(level[:6]) <= most):
+            levels = f"levels from 1 to {most}" if most else "no levels"
+            raise click.BadParameter(f"{value!r}: {kind} has {levels}")
+        return kind, int(level)
 
 
 def image_argument(
@@ -69,6 +123,13 @@ progress_option = click.option(
     default="auto",
     show_default=True,
     help="How to show progress; json writes one event a line, all on standard error",
+)
+
+digestfile_option = click.option(
+    "--digestfile",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    help="Write the digest of the written manifest to FILE",
 )
 
 _SERVER_OPTIONS = (
@@ -106,6 +167,61 @@ def server_options(function: F) -> F:
 def registry_options(function: F) -> F:
     """How a registry is reached: gives the command a ``registry``, a RegistryOptions."""
     return _gathered(function, (*_SERVER_OPTIONS, _CREDS))
+
+
+def _side_options(side: str, place: str) -> tuple[Callable[[Any], Any], ...]:
+    return (
+        click.option(
+            f"--{side}-creds",
+            metavar="USER[:PASSWORD]",
+            help=f"Credentials for the {place} alone",
+        ),
+        click.option(
+            f"--{side}-tls-verify/--no-{side}-tls-verify",
+            default=None,
+            help=f"--tls-verify for the {place} alone",
+        ),
+    )
+
+
+def both_registries_options(function: F) -> F:
+    """How registries on both sides of a copy are reached.
+
+    Gives the command ``registries``: the RegistryOptions of the source and of the destination,
+    which are the same object where nothing makes a difference between them.
+    """
+
+    @functools.wraps(function)
+    def with_registries(
+        *args: Any,
+        registry: RegistryOptions,
+        src_creds: str | None,
+        src_tls_verify: bool | None,
+        dest_creds: str | None,
+        dest_tls_verify: bool | None,
+        **kwargs: Any,
+    ) -> Any:
+        source = _particular(registry, src_creds, src_tls_verify)
+        destination = _particular(registry, dest_creds, dest_tls_verify)
+        both = (source, source) if source == destination else (source, destination)
+        return function(*args, registries=both, **kwargs)
+
+    decorated: Any = with_registries
+    sides = (*_side_options("src", "source"), *_side_options("dest", "destination"))
+    for option in reversed(sides):
+        decorated = option(decorated)
+    result: F = registry_options(decorated)
+    return result
+
+
+def _particular(
+    general: RegistryOptions, creds: str | None, tls_verify: bool | None
+) -> RegistryOptions:
+    return replace(
+        general,
+        creds=general.creds if creds is None else creds,
+        tls_verify=general.tls_verify if tls_verify is None else tls_verify,
+    )
 
 
 def _gathered(function: F, options: tuple[Callable[[Any], Any], ...]) -> F:

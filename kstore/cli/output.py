@@ -12,12 +12,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 import click
 
 from kstore.cli.text import printable, rfc3339, width
+from kstore.errors import StorageError
 
 __all__ = [
     "is_terminal",
@@ -25,6 +26,7 @@ __all__ = [
     "json_text",
     "render_table",
     "write",
+    "write_digest_file",
     "write_json",
     "write_table",
 ]
@@ -37,6 +39,16 @@ def write(text: str) -> None:
     """Write ``text`` to standard output as it is; a missing final newline is added."""
     if text:
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def write_digest_file(file: Path, digest: object, done: str) -> None:
+    """Write ``digest`` to ``file``; StorageError saying that what was asked for is ``done``."""
+    try:
+        file.write_text(str(digest))
+    except OSError as exc:
+        raise StorageError(
+            f"{done}, but its digest {digest} cannot be written to {file}: {exc.strerror}"
+        ) from exc
 
 
 def write_table(

@@ -111,6 +111,7 @@ class PlainLines(Silence):
         self._lock = threading.Lock()
         self._spoke = time.monotonic()
         self._waits: set[str] = set()
+        self._finished: set[str] = set()
 
     def __call__(self, event: Event, /) -> None:
         now = time.monotonic()
@@ -137,7 +138,8 @@ class PlainLines(Silence):
                 return f"{blob.label}: {retry_text(event)}"
             case "advance" if now - self._spoke >= _LINE_INTERVAL:
                 return totals_text(self.board.totals(now))
-            case "finish":
+            case "finish" if blob.label not in self._finished:  # other images may need it too
+                self._finished.add(blob.label)
                 return f"{blob.label}: {finish_text(blob, self._words)}"
         return None
 
@@ -165,7 +167,9 @@ def waiting_text(blob: Transfer) -> str:
 
 def retry_text(event: Event) -> str:
     """Why a transfer was interrupted, and that it goes on."""
-    return f"{event.text or 'connection lost'}; going on at {rough_size(event.done or 0)}"
+    why = event.text or "connection lost"
+    after = "trying again" if event.done is None else f"going on at {rough_size(event.done)}"
+    return f"{why}; {after}"
 
 
 def finish_text(blob: Transfer, words: Words) -> str:

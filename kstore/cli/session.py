@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -18,9 +19,10 @@ from kstore.cli.text import printable
 from kstore.errors import CancelledError, KstoreError
 
 if TYPE_CHECKING:
-    from kstore.app import App
+    from kstore.app import App, RegistryOptions
     from kstore.store import Store
     from kstore.streams import Cancel
+    from kstore.transports import Transports
 
 __all__ = ["LOG_LEVELS", "PROGRESS_MODES", "Session", "pass_session", "tell"]
 
@@ -79,6 +81,25 @@ class Session:
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
         """The store of this run; see ``App.open_store``."""
         return self.app.open_store(command, read_only=read_only, create=create)
+
+    @contextmanager
+    def transports(
+        self, command: str, registry: RegistryOptions | None = None, *, read_only: bool = False
+    ) -> Iterator[Transports]:
+        """The transports of a command that may not need the store: it is opened when it is named.
+
+        ``command`` and ``read_only`` as for :meth:`open_store`.  The file ``-`` is standard input
+        (unless that is a terminal, where nobody types an archive) or standard output.
+        """
+        with ExitStack() as stack:
+            made = self.app.transports(
+                lambda: stack.enter_context(self.open_store(command, read_only=read_only)),
+                registry,
+                self.cancel,
+                stdin=None if sys.stdin.isatty() else sys.stdin.buffer,
+                stdout=sys.stdout.buffer,
+            )
+            yield stack.enter_context(made)
 
     def warn(self, text: str) -> None:
         """Show a warning, unless only errors are wanted."""

@@ -10,7 +10,17 @@ from kstore.cli.text import human_duration, human_size, plural
 from kstore.copier.progress import Event, How
 from kstore.digest import Digest
 
-__all__ = ["PULLING", "PUSHING", "Board", "Totals", "Transfer", "Words"]
+__all__ = [
+    "COPYING",
+    "LOADING",
+    "PULLING",
+    "PUSHING",
+    "SAVING",
+    "Board",
+    "Totals",
+    "Transfer",
+    "Words",
+]
 
 #: Seconds of the past that the shown speed is the average of.
 _WINDOW = 5.0
@@ -26,6 +36,9 @@ class Words:
 
 PULLING = Words("fetched", "already here")
 PUSHING = Words("sent", "already there")
+COPYING = Words("copied", "already there")
+LOADING = Words("loaded", "already here")
+SAVING = Words("saved", "already in it")
 
 
 @dataclass(slots=True)
@@ -110,9 +123,9 @@ class Board:
                 blob.done = blob.resumed_at = event.done or 0
                 blob.samples.clear()
                 blob.samples.append((now, blob.done))
-            case "advance" | "retry" if blob.started is not None:
-                self._moved += max((event.done or 0) - blob.done, 0)
-                blob.done = event.done or 0
+            case "advance" | "retry" if blob.started is not None and event.done is not None:
+                self._moved += max(event.done - blob.done, 0)
+                blob.done = event.done
                 blob.samples.append((now, blob.done))
                 while len(blob.samples) > 2 and now - blob.samples[0][0] > _WINDOW:
                     blob.samples.popleft()

@@ -11,7 +11,7 @@ from kstore.digest import Digest
 from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, Manifest, RawManifest, parse_image
 from kstore.store import ImageRecord, NameRecord, Store
 
-__all__ = ["ImageInspection", "inspect_image"]
+__all__ = ["ImageInspection", "inspect_image", "time_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ImageInspection:
             "Digest": str(self.raw.digest),
             "RepoTags": list(self.repo_tags),
             "RepoDigests": list(self.repo_digests),
-            "Created": _time(config.created),
+            "Created": time_text(config.created),
             "Author": config.author or "",
             "Comment": config.history[-1].comment if config.history else "",
             "Architecture": config.platform.architecture,
@@ -93,5 +93,6 @@ def _digests(record: NameRecord) -> tuple[Digest, ...]:
     return tuple(dict.fromkeys(digest for digest in digests if digest is not None))
 
 
-def _time(moment: dt.datetime | None) -> str | None:
+def time_text(moment: dt.datetime | None) -> str | None:
+    """A time in RFC 3339; None where there is none."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")

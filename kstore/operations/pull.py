@@ -10,12 +10,11 @@ from kstore.digest import Digest
 from kstore.errors import (
     CancelledError,
     ImageNotFoundError,
-    IntegrityError,
     InvalidInputError,
     KstoreError,
-    NotFoundError,
     UnsupportedError,
 )
+from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
 from kstore.signing.policy import AcceptAnything
@@ -101,12 +100,13 @@ def _registry_name(transports: Transports, text: str) -> Named:
         return Named.parse(text)
     if split[0] in STORE_TRANSPORTS:
         raise InvalidInputError(f"{text[:200]!r} is in the store, so there is nothing to pull")
-    transports.parse(text)  # raises for one that is unknown, or not there yet
+    transport = transports.parse(text).transport  # raises for one that is unknown
+    if transport != "docker":
+        raise UnsupportedError(
+            f"an image is pulled from a registry, not from {transport}:",
+            hint=f"kstore copy {text} kstore:NAME",
+        )
     return Named.parse(split[1].removeprefix("//"))
-
-
-#: Failures that are one tag's own: the next one may well be fine.
-_OF_ONE_TAG = (NotFoundError, IntegrityError, UnsupportedError)
 
 
 def _pull_all_tags(
@@ -129,7 +129,7 @@ def _pull_all_tags(
             raise
         except KstoreError as error:
             failed.append(NotPulled(name, error))
-            if not isinstance(error, _OF_ONE_TAG):
+            if not isinstance(error, OF_ONE_IMAGE):
                 break
     return PullResult(tuple(pulled), tuple(failed))
 
@@ -143,7 +143,7 @@ def _pull_one(
     cancel: Cancel | None,
 ) -> Pulled:
     local = replace(name, tag=None) if name.digest else name
-    before = _image_named(store, local)
+    before = image_named(store, local)
     destination = transports.storage.reference(local)
     result = copy_image(
         transports.docker.reference(name),
@@ -153,7 +153,7 @@ def _pull_one(
         progress=progress,
         cancel=cancel,
     )
-    image_id = _image_named(store, local)
+    image_id = image_named(store, local)
     assert image_id is not None, "only images are copied, and their name was just set"
     moved = before if before != image_id else None
     return Pulled(
@@ -163,12 +163,6 @@ def _pull_one(
         _if_nameless(store, moved),
         _if_other(store.image(image_id).platform, options.platform or host_platform()),
     )
-
-
-def _image_named(store: Store, name: Named) -> str | None:
-    record = store.name(name)
-    manifest = store.manifest(record.manifest) if record and record.manifest else None
-    return manifest.image_id if manifest else None
 
 
 def _if_other(has: Platform, want: Platform) -> Platform | None:

@@ -45,7 +45,8 @@ def push_image(
 ) -> PushResult:
     """Push ``image`` (name or ID) to ``destination``, or under its own name.
 
-    Manifest and blobs leave byte for byte as they came; blobs the registry has are not sent.
+    Manifest and blobs leave byte for byte as they came; blobs the registry has are not sent.  A
+    name that stands for an index, all of which is in the store, is pushed with all its members.
     Raises ImageNotFoundError, InvalidInputError, and what the registry answers.
     """
     options = options or PushOptions()
@@ -55,7 +56,7 @@ def push_image(
         source,
         target,
         AcceptAnything(),
-        CopyOptions(parallel=options.parallel),
+        CopyOptions(parallel=options.parallel, instances="all"),
         progress=progress,
         cancel=cancel,
     )

@@ -19,6 +19,7 @@ from kstore.errors import (
     InvalidManifestError,
 )
 from kstore.manifest import MAX_MANIFEST_SIZE, Index, Manifest, RawManifest, parse
+from kstore.mediatypes import is_foreign_layer
 from kstore.reference import Named, is_tag
 from kstore.server.exchange import Exchange, digest_of, meanings_of
 from kstore.server.responses import Refusal, Response
@@ -169,7 +170,11 @@ def _hold(lease: Lease, raw: RawManifest, view: Manifest | Index) -> None:
     if isinstance(view, Index):
         return  # its members may be absent; those that are there it holds by itself
     held = lease.adopt([(blob.digest, blob.size) for blob in view.blobs])
-    missing = [blob for blob in view.blobs if blob.digest not in held]
+    missing = [
+        blob
+        for blob in view.blobs
+        if blob.digest not in held and not (blob.urls and is_foreign_layer(blob.media_type))
+    ]
     if missing:
         raise _blob_unknown(
             f"manifest {raw.digest} needs blob {missing[0].digest} of {missing[0].size} bytes,"

@@ -15,12 +15,13 @@ import pytest
 
 from kstore import mediatypes as mt
 from kstore.digest import Digest
-from kstore.manifest import RawManifest
+from kstore.manifest import RawManifest, parse_image
 from kstore.platforms import Platform
 from kstore.store import Store
 from tests.support.cli import Result, run, run_process
 from tests.support.faultserver import Basic, Fault, FaultServer
 from tests.support.images import TestImage, index_of, random_image
+from tests.support.legacy import legacy_image
 from tests.support.stores import named, put_image
 
 PATH = "team/app"
@@ -221,10 +222,25 @@ def test_a_manifest_of_an_unknown_type_is_refused(scene: Scene) -> None:
     check_refused(scene, scene.pull(), 5, "type")
 
 
-def test_docker_schema_1_is_recognised_and_answered_with_not_yet(scene: Scene) -> None:
+def test_a_docker_schema_1_image_without_layers_is_refused(scene: Scene) -> None:
     document = {"schemaVersion": 1, "name": PATH, "tag": "v1", "fsLayers": [], "history": []}
     scene.offer_bytes(json.dumps(document).encode(), mt.DOCKER_SCHEMA1)
-    check_refused(scene, scene.pull(), 6, "schema 1", "yet")
+    check_refused(scene, scene.pull(), 5, "fsLayers")
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_docker_schema_1_image_is_pulled_as_a_newer_one(scene: Scene, signed: bool) -> None:
+    image = legacy_image(1, signed=signed)
+    for data in image.blobs.values():
+        scene.server.add_blob(data, PATH)
+    scene.offer(image.raw)
+    assert scene.pull().code == 0
+    with Store.open(scene.root) as store:
+        record = store.name(named(scene.name))
+        assert record is not None
+        manifest = parse_image(store.read_manifest(record.target))
+        assert [layer.digest for layer in manifest.layers] == list(image.blobs)
+        assert store.check(deep=True).problems == ()
 
 
 def test_a_platform_the_index_lacks_is_answered_with_those_it_has(scene: Scene) -> None:

@@ -96,6 +96,8 @@ def test_a_name_and_filters_must_all_hold(shared: Path) -> None:
     assert lines(shared, "images", "-q", "--filter", "dangling=true") == [short(UNDATED)]
     assert lines(shared, "images", "-q", "-f", "label=vendor=acme") == [short(NEWER)]
     assert lines(shared, "images", "-q", "-f", "label=vendor", "-f", "dangling=true") == []
+    assert lines(shared, "images", "-q", "-f", "label!=vendor,dangling=true") == [short(UNDATED)]
+    assert lines(shared, "images", "-q", "-f", f"since={OLDER.id[:12]}") == [short(NEWER)]
 
 
 @pytest.mark.parametrize(

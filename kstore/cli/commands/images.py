@@ -40,6 +40,7 @@ _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
         ("kstore images", "everything in the store"),
         ("kstore images busybox", "every tag of a repository"),
         ("kstore images --filter dangling=true -q", "IDs of the images without a name"),
+        ("kstore images --filter until=30d --filter 'label!=keep'", "old ones you may not need"),
         ("kstore images --format 'table {{.Name}} {{.Size}}'", "your own table"),
     ),
 )
@@ -54,7 +55,9 @@ _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
     "filters",
     metavar="KEY=VALUE",
     multiple=True,
-    help="dangling=true|false, label=KEY[=VALUE] or reference=PATTERN; may be repeated",
+    help="dangling=true|false, label=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE,"
+    " until=AGE|TIME, id=DIGITS, digest=DIGEST or platform=OS/ARCH; != is the contrary;"
+    " may be repeated",
 )
 @click.option("--sort", type=click.Choice(list(_ORDERS)), default="created", show_default=True)
 @format_option(_FIELDS)

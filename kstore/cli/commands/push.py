@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from kstore.cli.grammar import declare
-from kstore.cli.options import image_argument, progress_option, quiet_option, registry_options
+from kstore.cli.options import (
+    digestfile_option,
+    image_argument,
+    progress_option,
+    quiet_option,
+    registry_options,
+)
+from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
-from kstore.errors import StorageError
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
@@ -30,12 +36,7 @@ __all__ = ["command"]
 @click.argument("destination", required=False)
 @quiet_option("No progress, only errors")
 @progress_option
-@click.option(
-    "--digestfile",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, writable=True),
-    help="Write the digest of the pushed manifest to FILE",
-)
+@digestfile_option
 @registry_options
 @pass_session
 def command(
@@ -66,17 +67,7 @@ def command(
             store, transports, image, destination, progress=sink, cancel=session.cancel
         )
     if digestfile is not None:
-        _note_digest(digestfile, str(result.digest))
+        write_digest_file(digestfile, result.digest, "the image was pushed")
     if summary := sink.summary():
         session.show(f"pushed {result.destination}: {summary}")
         session.show(f"digest {result.digest}")
-
-
-def _note_digest(file: Path, digest: str) -> None:
-    try:
-        file.write_text(digest)
-    except OSError as exc:
-        raise StorageError(
-            f"the image was pushed, but its digest {digest} cannot be written to {file}:"
-            f" {exc.strerror}"
-        ) from exc

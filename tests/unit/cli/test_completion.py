@@ -39,6 +39,8 @@ def completed(line: str, root: Path) -> list[str]:
 
 def test_commands_are_completed(root: Path) -> None:
     assert completed("im", root) == ["images", "import"]
+    assert completed("ing", root) == ["ingest"]
+    assert completed("ingest ", root) == ["ls", "rm"]
 
 
 def test_names_are_completed_as_people_write_them(root: Path) -> None:

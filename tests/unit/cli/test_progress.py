@@ -72,6 +72,15 @@ def test_plain_lines_tell_each_blob_once_and_what_went_wrong(
     ]
 
 
+def test_a_retry_without_a_place_says_that_it_is_tried_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with displayed(Session(), "plain", PULLING, quiet=False) as sink:
+        sink(Event("plan", digest=LAYER, size=1000, blob="layer"))
+        sink(Event("retry", digest=LAYER, size=1000, text="connection reset"))
+    assert capsys.readouterr().err == f"layer {LAYER.short}: connection reset; trying again\n"
+
+
 def test_plain_is_what_auto_means_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert written("auto", capsys) == written("plain", capsys)
 

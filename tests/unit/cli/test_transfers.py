@@ -130,3 +130,12 @@ def test_a_retry_before_the_first_byte_moves_nothing() -> None:
     board.apply(Event("start", digest=TWO, done=400), 2.0)
     totals = board.totals(2.0)
     assert (totals.done, totals.moved) == (400, 0)
+
+
+def test_a_retry_that_knows_no_place_moves_nothing_back() -> None:
+    board = planned()
+    board.apply(Event("start", digest=TWO, done=0), 1.0)
+    board.apply(Event("advance", digest=TWO, done=600), 2.0)
+    board.apply(Event("retry", digest=TWO, text="reset"), 3.0)
+    totals = board.totals(3.0)
+    assert (totals.done, totals.moved) == (600, 600)

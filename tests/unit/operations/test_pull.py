@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kstore.app import App, RegistryOptions
 from kstore.errors import (
     InvalidInputError,
     InvalidReferenceError,
@@ -17,7 +16,6 @@ from kstore.errors import (
 from kstore.operations.pull import PullOptions, PullResult, pull_image
 from kstore.operations.push import push_image
 from kstore.platforms import Platform, host_platform
-from kstore.settings import load
 from kstore.store import Store
 from kstore.transports import Transports
 from tests.support.images import random_artifact, random_image
@@ -34,13 +32,6 @@ EVERY_TAG = PullOptions(all_tags=True)
 def registry(tmp_path: Path) -> Iterator[LocalRegistry]:
     with serve(tmp_path / "registry") as registry:
         yield registry
-
-
-@pytest.fixture
-def transports(store: Store) -> Iterator[Transports]:
-    app = App(load({}, root=store.root))
-    with app.transports(store, RegistryOptions(tls_verify=False)) as transports:
-        yield transports
 
 
 def tags(result: PullResult) -> list[str | None]:
@@ -110,8 +101,6 @@ def test_an_image_for_the_wanted_platform_needs_no_word(
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("oci:directory", UnsupportedError),
-        ("docker-archive:file.tar", UnsupportedError),
         ("nothing://image", InvalidReferenceError),
         ("kstore:image", InvalidInputError),
         ("storage:image", InvalidInputError),
@@ -126,3 +115,11 @@ def test_what_cannot_be_pulled_from_or_pushed_to_says_why(
         pull_image(store, transports, text)
     with pytest.raises(error):
         push_image(store, transports, MINE.id, text)
+
+
+@pytest.mark.parametrize("text", ["oci:directory", "dir:directory", "docker-archive:file.tar"])
+def test_an_image_that_is_not_in_a_registry_is_not_pulled(
+    store: Store, transports: Transports, text: str
+) -> None:
+    with pytest.raises(UnsupportedError):
+        pull_image(store, transports, text)

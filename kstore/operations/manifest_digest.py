@@ -1,0 +1,44 @@
+"""The digest a manifest goes by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from kstore.digest import Digest
+from kstore.errors import InvalidInputError, InvalidManifestError, StorageError
+from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
+
+__all__ = ["manifest_digest"]
+
+
+def manifest_digest(
+    source: str, *, algorithm: str = "sha256", stdin: BinaryIO | None = None
+) -> Digest:
+    """The digest of the manifest or index in the file ``source`` (``-`` reads ``stdin``).
+
+    Of a signed Docker schema 1 manifest it is the digest of what was signed.  Raises
+    InvalidInputError where there is no such file, InvalidManifestError if it is no manifest.
+    """
+    data = _read(source, stdin)
+    try:
+        raw = RawManifest.receive(data)
+    except InvalidManifestError as exc:
+        shown = "standard input" if source == "-" else source
+        raise InvalidManifestError(f"{shown} is not a manifest: {exc.message}") from exc
+    return raw.digest if algorithm == raw.digest.algorithm else Digest.of(raw.content, algorithm)
+
+
+def _read(source: str, stdin: BinaryIO | None) -> bytes:
+    beyond = MAX_MANIFEST_SIZE + 1  # one byte more shows that it is too large
+    try:
+        if source != "-":
+            with Path(source).open("rb") as file:
+                return file.read(beyond)
+        if stdin is None:
+            raise InvalidInputError("there is no standard input to read a manifest from")
+        return stdin.read(beyond)
+    except (FileNotFoundError, IsADirectoryError) as exc:
+        raise InvalidInputError(f"there is no file {source}") from exc
+    except OSError as exc:
+        raise StorageError(f"cannot read {source}: {exc.strerror}") from exc

@@ -1,0 +1,1 @@
+"""The files inside layers: directory trees that become layers, and what layers make of a tree."""
