@@ -1,9 +1,9 @@
-"""What ``copy`` and ``sync`` have in common: how images are to be copied, between which places."""
+"""How images are to be copied, and between which places: the options of ``copy``."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from kstore.cli.session import Session
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
     from kstore.compression import Kind
+    from kstore.copier import CopyOptions, Instances
     from kstore.platforms import Platform
     from kstore.transports import Transports
 
@@ -31,10 +32,12 @@ retry_option = click.option(
     help="Try N times more when the network fails, after pauses that grow",
 )
 
-_OPTIONS = (
-    click.option("-a", "--all", "everything", is_flag=True, help="An index with all its images"),
-    click.option("--index-only", is_flag=True, help="An index without its images"),
-    click.option(
+_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "everything": click.option(
+        "-a", "--all", "everything", is_flag=True, help="An index with all its images"
+    ),
+    "index_only": click.option("--index-only", is_flag=True, help="An index without its images"),
+    "platforms": click.option(
         "--platform",
         "platforms",
         type=PlatformType(),
@@ -42,79 +45,93 @@ _OPTIONS = (
         multiple=True,
         help="Which image of an index, if not this machine's; several: these, under a new index",
     ),
-    click.option(
+    "sparse": click.option(
         "--sparse", is_flag=True, help="With --platform: under the index as it is, gaps and all"
     ),
-    click.option(
+    "family": click.option(
         "--format",
         "family",
         type=click.Choice(("oci", "docker")),
         help="What manifests shall be; without it they stay as they are, if the destination can",
     ),
-    click.option(
+    "compress": click.option(
         "--compress",
         type=CompressionType(),
         metavar="KIND[:LEVEL]",
         help="Compress plain layers: gzip (1 to 9) or zstd (1 to 22); none unpacks all layers",
     ),
-    click.option(
+    "force_compress": click.option(
         "--force-compress", is_flag=True, help="With --compress: also what is compressed otherwise"
     ),
-    click.option("--preserve-digests", is_flag=True, help="Fail if a manifest had to change"),
-    click.option("--remove-signatures", is_flag=True, help="Leave the signatures behind"),
-)
+    "preserve_digests": click.option(
+        "--preserve-digests", is_flag=True, help="Fail if a manifest had to change"
+    ),
+    "remove_signatures": click.option(
+        "--remove-signatures", is_flag=True, help="Leave the signatures behind"
+    ),
+}
 
 
-def copy_options(function: F) -> F:
-    """How an image is to be copied: gives the command ``options``, a CopyOptions."""
+def copy_options(*, without: Collection[str] = ()) -> Callable[[F], F]:
+    """How an image is to be copied: gives the command ``options``, a CopyOptions.
 
-    @functools.wraps(function)
-    def with_options(
-        *args: Any,
-        everything: bool,
-        index_only: bool,
-        platforms: tuple[Platform, ...],
-        sparse: bool,
-        family: str | None,
-        compress: tuple[Kind, int | None] | None,
-        force_compress: bool,
-        preserve_digests: bool,
-        remove_signatures: bool,
-        **kwargs: Any,
-    ) -> Any:
-        from kstore import mediatypes as mt
-        from kstore.copier import CopyOptions
+    ``without``: parameters of it that the command does not offer.
+    """
 
-        if everything + index_only + bool(platforms) > 1:
-            raise click.UsageError("--all, --index-only and --platform exclude each other")
-        if sparse and not platforms:
-            raise click.UsageError("--sparse says what --platform does, which is missing")
-        if force_compress and compress is None:
-            raise click.UsageError("--force-compress says what --compress does, which is missing")
-        kind, level = compress or (None, None)
-        several = len(platforms) > 1 or sparse
-        said = CopyOptions(
-            instances=_instances(everything, index_only, several),
-            platform=platforms[0] if platforms and not several else None,
-            platforms=platforms if several else (),
-            sparse=sparse,
-            manifest_type={"oci": mt.OCI_MANIFEST, "docker": mt.DOCKER_MANIFEST}.get(family or ""),
-            compression=kind,
-            compression_level=level,
-            force_compression=force_compress,
-            preserve_digests=preserve_digests,
-            remove_signatures=remove_signatures,
-        )
-        return function(*args, options=said, **kwargs)
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def with_options(*args: Any, **kwargs: Any) -> Any:
+            said = {name: kwargs.pop(name) for name in _OPTIONS if name not in without}
+            return function(*args, options=_options(**said), **kwargs)
 
-    decorated: Any = with_options
-    for option in reversed(_OPTIONS):
-        decorated = option(decorated)
-    result: F = decorated
-    return result
+        decorated: Any = with_options
+        for name, option in reversed(list(_OPTIONS.items())):
+            if name not in without:
+                decorated = option(decorated)
+        result: F = decorated
+        return result
+
+    return decorate
 
 
-def _instances(everything: bool, index_only: bool, several: bool) -> Any:
+def _options(
+    *,
+    everything: bool = False,
+    index_only: bool = False,
+    platforms: tuple[Platform, ...] = (),
+    sparse: bool = False,
+    family: str | None = None,
+    compress: tuple[Kind, int | None] | None = None,
+    force_compress: bool = False,
+    preserve_digests: bool = False,
+    remove_signatures: bool = False,
+) -> CopyOptions:
+    from kstore import mediatypes as mt
+    from kstore.copier import CopyOptions
+
+    if everything + index_only + bool(platforms) > 1:
+        raise click.UsageError("only one of --all, --index-only and --platform can be meant")
+    if sparse and not platforms:
+        raise click.UsageError("--sparse says how --platform is meant, which is missing")
+    if force_compress and compress is None:
+        raise click.UsageError("--force-compress says how --compress is meant, which is missing")
+    kind, level = compress or (None, None)
+    several = len(platforms) > 1 or sparse
+    return CopyOptions(
+        instances=_instances(everything, index_only, several),
+        platform=platforms[0] if platforms and not several else None,
+        platforms=platforms if several else (),
+        sparse=sparse,
+        manifest_type={"oci": mt.OCI_MANIFEST, "docker": mt.DOCKER_MANIFEST}.get(family or ""),
+        compression=kind,
+        compression_level=level,
+        force_compression=force_compress,
+        preserve_digests=preserve_digests,
+        remove_signatures=remove_signatures,
+    )
+
+
+def _instances(everything: bool, index_only: bool, several: bool) -> Instances:
     if everything:
         return "all"
     if index_only:

@@ -24,7 +24,8 @@ def nearest(session: Session, text: str) -> str | None:
     if not 0 < len(text) <= _LONGEST:
         return None
     rows = session.db.rows(
-        "SELECT name FROM name WHERE digest_ref IS NULL ORDER BY updated_at DESC LIMIT ?", [_MOST]
+        "SELECT name FROM name WHERE digest_ref IS NULL ORDER BY updated_at DESC, name LIMIT ?",
+        [_MOST],
     )
     spelled: dict[str, str] = {}
     for (name,) in rows:
@@ -38,7 +39,9 @@ def nearest(session: Session, text: str) -> str | None:
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """The ways people write a full name."""
+    """The ways people write a full name: without what goes without saying, and with less."""
     short = name.removeprefix("docker.io/").removeprefix("library/")
     short = short.removeprefix(f"{LOCAL_DOMAIN}/")
-    return name, short, short.removesuffix(":latest")
+    _, _, path = name.partition("/")
+    whole = (name, short, path)
+    return (*whole, *(text.rpartition(":")[0] for text in whole))

@@ -72,6 +72,11 @@ class Contents:
         self._count = 0
         self._root = _Node(None, "", 0, {})
 
+    @property
+    def root(self) -> _Node:
+        """The top directory; to be looked at only."""
+        return self._root
+
     def copy(self) -> Contents:
         """The same files, to add other layers to."""
         twin = Contents()

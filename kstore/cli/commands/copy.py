@@ -39,7 +39,7 @@ __all__ = ["command"]
 )
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", metavar="DESTINATION")
-@copy_options
+@copy_options()
 @retry_option
 @digestfile_option
 @quiet_option("No progress, only errors")

@@ -1,0 +1,178 @@
+"""What users look at: diff, tree, log, and help for mistyped names."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kstore.store import Store
+from tests.support.cli import Result, run, run_process
+from tests.support.layers import directory, file, image_of, layer
+from tests.support.stores import put_image
+
+BASE = layer(directory("etc"), file("etc/passwd", b"root"), file("etc/old"))
+TOP = layer(directory("etc"), file("etc/passwd", b"two"), file("etc/.wh.old"), file("new\x1b[31m"))
+APP, OLDER = image_of(BASE, TOP), image_of(BASE)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with two images that share a layer; app was base before."""
+    root = tmp_path / "root"
+    with Store.open(root, command="test") as store:
+        put_image(store, OLDER, "localhost/base", "localhost/app")
+        put_image(store, APP, "localhost/app")
+    return root
+
+
+def kstore(root: Path, *args: object) -> Result:
+    return run("--root", root, *args)
+
+
+def shown(root: Path, *args: object) -> str:
+    result = kstore(root, *args)
+    assert (result.code, result.err) == (0, "")
+    return result.out
+
+
+def loaded(root: Path, *args: object) -> Any:
+    return json.loads(shown(root, *args))
+
+
+# ---- diff
+
+
+def test_diff_tells_what_the_top_layer_does(root: Path) -> None:
+    told = ["C /etc", "D /etc/old", "C /etc/passwd", r"A /new\x1b[31m"]
+    assert shown(root, "diff", "app").splitlines() == told
+    assert shown(root, "diff", "base", "app").splitlines() == told
+
+
+def test_diff_as_json_has_the_keys_of_podman(root: Path) -> None:
+    assert loaded(root, "diff", "--format", "json", "app") == {
+        "changed": ["/etc", "/etc/passwd"],
+        "added": ["/new\x1b[31m"],
+        "deleted": ["/etc/old"],
+    }
+    assert loaded(root, "diff", "--format", "json", "app", "app") == {
+        "changed": [],
+        "added": [],
+        "deleted": [],
+    }
+
+
+def test_diff_takes_templates_and_refuses_unknown_fields(root: Path) -> None:
+    assert shown(root, "diff", "--format", "{{.Path}}:{{.Kind}}", "base").splitlines() == [
+        "/etc:A",
+        "/etc/old:A",
+        "/etc/passwd:A",
+    ]
+    result = kstore(root, "diff", "--format", "{{.Nope}}", "app")
+    assert result.code == 2
+    assert "no field 'Nope'" in result.err
+
+
+# ---- tree
+
+
+def test_tree_draws_layers_and_who_shares_them(root: Path) -> None:
+    lines = shown(root, "tree", "app").splitlines()
+    assert lines[0] == f"Image ID:   {APP.id[:12]}"
+    assert lines[1] == "Names:      localhost/app:latest"
+    base, top = lines[-2:]
+    assert base.startswith(f"├── {APP.layers[0].digest.short}   ")
+    assert base.endswith("step 0   shared with localhost/base:latest")
+    assert top.startswith(f"└── {APP.layers[1].digest.short}   ")
+    assert top.endswith("step 1")
+
+
+def test_tree_draws_with_ascii_where_the_output_has_nothing_else(root: Path) -> None:
+    result = run_process("--root", root, "tree", "app", env={"PYTHONIOENCODING": "ascii"})
+    assert [line[:4] for line in result.out.splitlines()[-2:]] == ["|-- ", "`-- "]
+
+
+def test_tree_as_json_has_every_number(root: Path) -> None:
+    tree = loaded(root, "tree", "--format", "json", "app")
+    assert (tree["id"], tree["names"]) == (APP.id, ["localhost/app:latest"])
+    assert [layer["size"] for layer in tree["layers"]] == [layer.size for layer in APP.layers]
+    assert tree["layers"][0]["sharedWith"] == [{"id": OLDER.id, "names": ["localhost/base:latest"]}]
+    assert tree["uniqueSize"] == tree["size"] - APP.layers[0].size
+
+
+def test_tree_of_many_sharers_names_three(root: Path) -> None:
+    with Store.open(root) as store:
+        for number in range(4):
+            put_image(store, image_of(BASE, name=str(number)), f"localhost/more{number}")
+    line = shown(root, "tree", "app").splitlines()[-2]
+    assert line.count("localhost/") == 3
+    assert line.endswith(" and 2 others")
+    assert shown(root, "tree", "--no-trunc", "app").splitlines()[-2].count("localhost/") == 5
+
+
+# ---- log, tag --restore
+
+
+def test_log_shows_where_a_name_pointed_and_restore_goes_back(root: Path) -> None:
+    table = shown(root, "log", "app").splitlines()
+    assert table[0].split("   ")[0] == "NAME"
+    assert [re.split(" {3,}", line)[:3] for line in table[1:]] == [
+        ["localhost/app:latest@{0}", APP.raw.digest.short, APP.id[:12]],
+        ["localhost/app:latest@{1}", OLDER.raw.digest.short, OLDER.id[:12]],
+    ]
+    out = shown(root, "tag", "--restore", "app@{1}")
+    assert out == f"localhost/app:latest is {OLDER.raw.digest}\n"
+    assert shown(root, "inspect", "--format", "{{.Id}}", "app") == f"{OLDER.id}\n"
+    [newest, *_] = loaded(root, "log", "--format", "json", "app")
+    assert (newest["command"], newest["id"]) == ("tag --restore", OLDER.id)
+
+
+def test_log_says_what_is_gone(root: Path) -> None:
+    shown(root, "tag", "--restore", "app@{0}", "kept")
+    shown(root, "rmi", "--force", APP.id)
+    rows = loaded(root, "log", "--format", "json", "app")
+    assert [(row["number"], row["target"] is None, row["restorable"]) for row in rows] == [
+        (0, True, False),
+        (1, False, False),
+        (2, False, True),
+    ]
+    assert "gone" in shown(root, "log", "app").splitlines()[2]
+    result = kstore(root, "tag", "--restore", "app@{1}")
+    assert result.code == 3
+    assert "no longer in the store" in result.err
+
+
+def test_log_of_everything_can_be_limited(root: Path) -> None:
+    assert len(shown(root, "log").splitlines()) == 4
+    assert len(shown(root, "log", "-n", 2, "--format", "{{.Place}}").splitlines()) == 2
+
+
+def test_tag_without_a_name_is_a_mistake_of_the_command_line(root: Path) -> None:
+    result = kstore(root, "tag", "app")
+    assert result.code == 2
+    assert "missing argument 'NAME...'" in result.err
+
+
+# ---- inspect, history, images, info
+
+
+# ---- search
+
+
+# ---- mistakes
+
+
+def test_a_near_name_is_offered(root: Path) -> None:
+    result = kstore(root, "inspect", "--format", "{{.Id}}", "bace")
+    assert (result.code, result.err) == (
+        3,
+        "kstore: no image 'bace' in the store\nhint: did you mean localhost/base:latest?\n",
+    )
+
+
+def test_a_mistyped_command_or_option_is_guessed(root: Path) -> None:
+    assert "did you mean 'inspect'?" in kstore(root, "inspekt").err
+    assert "--format" in kstore(root, "images", "--formt", "json").err.splitlines()[1]
