@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kstore.store.ingest import Ingest, StagedBlob
     from kstore.store.leases import Lease
     from kstore.store.records import (
+        ContainerRecord,
         Found,
         ImageRecord,
         ManifestRecord,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CheckReport",
+    "ContainerRecord",
     "FactTable",
     "Found",
     "ImageRecord",
@@ -61,6 +63,7 @@ _HOMES = {
     "ingest": ("Ingest", "StagedBlob"),
     "leases": ("Lease",),
     "records": (
+        "ContainerRecord",
         "Found",
         "ImageRecord",
         "ManifestRecord",

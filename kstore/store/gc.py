@@ -9,7 +9,6 @@ garbage, never a hole.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from kstore.blobs import storage_errors
 from kstore.digest import Digest
 from kstore.errors import StoreDamagedError
 from kstore.store.catalog import Writer
+from kstore.store.containers import remove_tree, sweep_abandoned
 from kstore.store.database import back_up
 from kstore.store.locks import LockClass
 from kstore.store.partials import PartialCollector, abandoned
@@ -34,6 +34,7 @@ WITH RECURSIVE reach(digest, below) AS (
   UNION SELECT manifest, 1 FROM name WHERE manifest IS NOT NULL
   UNION SELECT via, 0 FROM name WHERE via IS NOT NULL
   UNION SELECT digest, 1 FROM lease_ref
+  UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
   UNION SELECT digest, 1 FROM manifest WHERE :keep_all
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
@@ -85,6 +86,7 @@ def prune(
                 skipped_busy=partials.busy,
             )
         swept = sweep(session, [digest for digest, _ in _orphans(session)])
+        sweep_abandoned(session)
         _empty_abandoned(session)
         session.db.checkpoint("TRUNCATE")
         _rotate_backup(session)
@@ -157,7 +159,7 @@ def _empty_abandoned(session: Session) -> None:
         for directory in (session.root.staging, session.root.trash):
             for path in abandoned(session, directory):
                 if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
+                    remove_tree(path)
                 else:
                     path.unlink(missing_ok=True)
 

@@ -11,9 +11,11 @@ class what    key                     mode held by
 4     writer  0                       X    each write transaction and checkpoint
 5     lease   the lease's id          X    the owner of an operation, for all of it; only tested
 6     layout  0                       X    who rewrites index.json
+7     contai- 56 bits of its id       X    who makes, changes, reads or removes a working container
+      ner
 ===== ======= ======================= ==== ====================================================
 
-Taken in the order 0 < 1 < 2 < 3 < 4.  They are *open file description* locks (Linux 3.15): each
+Taken in the order 0 < 7 < 1 < 2 < 3 < 4.  They are *open file description* locks (Linux 3.15): each
 held lock has a descriptor of its own, so threads exclude each other as processes do, a dead owner
 frees its locks at once, and liveness never depends on a clock or a process number.  Two digests
 with equal first 56 bits merely wait for each other.
@@ -58,6 +60,7 @@ class LockClass(enum.IntEnum):
     WRITER = 4
     LEASE = 5
     LAYOUT = 6
+    CONTAINER = 7
 
 
 def digest_key(digest: Digest) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kstore.descriptor import Descriptor
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from kstore.manifest import RawManifest
 
 __all__ = [
+    "ContainerRecord",
     "Found",
     "ImageRecord",
     "ManifestRecord",
@@ -23,6 +25,10 @@ __all__ = [
     "NameRecord",
     "Publication",
 ]
+
+
+#: The writable layer in the directory of a container.
+UPPER = "upper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,31 @@ class Found:
     image: ImageRecord
     name: Named | None
     manifest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerRecord:
+    """A working container: an image (None for one that began from scratch), which may be gone by
+    now, and a directory of its own with the writable layer.
+
+    ``id`` is 64 hex digits; ``manifest`` the one of the image's that it was made from.
+    """
+
+    id: str
+    name: str
+    image_id: str | None
+    manifest: Digest | None
+    created_at: dt.datetime
+    directory: Path
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:SHORT_ID_LENGTH]
+
+    @property
+    def upper(self) -> Path:
+        """The writable layer: a directory tree in which ``.wh.NAME`` means a removal."""
+        return self.directory / UPPER
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ pull of somebody else is never touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kstore.digest import SHORT_ID_LENGTH, Digest
 from kstore.errors import BlobNotFoundError, ImageNotFoundError, InUseError
 from kstore.reference import Named
 from kstore.store.catalog import Writer
+from kstore.store.containers import containers_of
 from kstore.store.naming import choose_member, no_such_name
 from kstore.store.queries import load_name
 from kstore.store.reports import RemovalReport
@@ -39,6 +40,7 @@ def remove_name(session: Session, name: Named) -> RemovalReport:
         )
         if image and image[0] is not None:
             if not _names_of_image(writer, image[0]):
+                _require_unused(writer, image[0])
                 removal.drop_image(image[0])
         elif record.target == record.manifest or record.manifest is None:
             removal.loosen(str(record.target))
@@ -65,6 +67,8 @@ def remove_image(
                 f" {', '.join(names[:_LISTED])}{more}",
                 hint="remove it by name, or with --force",
             )
+        if not force:
+            _require_unused(writer, image_id)
         removal = _Removal(writer, session.command)
         for name in names:
             removal.drop_name(name)
@@ -80,6 +84,8 @@ def remove_manifest(session: Session, digest: Digest) -> RemovalReport:
     def rows(writer: Writer) -> _Removal:
         if not writer.column("SELECT 1 FROM manifest WHERE digest = ?", [str(digest)]):
             raise BlobNotFoundError(f"there is no manifest {digest} in the store")
+        if users := containers_of(writer, "manifest = ?", str(digest)):
+            raise _in_use(f"manifest {digest}", users)
         removal = _Removal(writer, session.command)
         for name in writer.column("SELECT name FROM name WHERE target = ?", [str(digest)]):
             removal.drop_name(name)
@@ -96,6 +102,21 @@ def _names_of_image(writer: Writer, image_id: str) -> list[str]:
         [image_id],
     )
     return found
+
+
+def _require_unused(writer: Writer, image_id: str) -> None:
+    """InUseError naming the containers that were made from the image."""
+    if users := containers_of(writer, "image_id = ?", image_id):
+        raise _in_use(f"image {image_id[:SHORT_ID_LENGTH]}", users)
+
+
+def _in_use(what: str, users: Sequence[str]) -> InUseError:
+    noun = "container" if len(users) == 1 else "containers"
+    more = ", ..." if len(users) > _LISTED else ""
+    return InUseError(
+        f"{what} is in use by the {noun} {', '.join(users[:_LISTED])}{more}",
+        hint=f"kstore rm {' '.join(users[:_LISTED])}",
+    )
 
 
 def _remove(session: Session, rows: Callable[[Writer], _Removal]) -> RemovalReport:
@@ -210,11 +231,12 @@ class _Removal:
             self.drop_manifest(digest)
 
     def _leads_to(self, digest: str) -> bool:
-        """Whether a name, an index or a subject needs the manifest (or there is none)."""
+        """Whether something needs the manifest: a name, an index, ... (or there is none)."""
         (needed,) = self._writer.column(
             "SELECT NOT EXISTS (SELECT 1 FROM manifest WHERE digest = ?1)"
             " OR EXISTS (SELECT 1 FROM name WHERE target = ?1 OR manifest = ?1 OR via = ?1)"
             " OR EXISTS (SELECT 1 FROM edge WHERE child = ?1 AND role = 'member')"
+            " OR EXISTS (SELECT 1 FROM container WHERE manifest = ?1)"
             " OR EXISTS (SELECT 1 FROM manifest a JOIN manifest s ON s.digest = a.subject"
             "            WHERE a.digest = ?1)",
             [digest],

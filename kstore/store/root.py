@@ -8,6 +8,7 @@
       ingest/                 partial downloads <alg>-<hex>.part + .json, and private files
       staging/ trash/         files of an operation in progress; files to be deleted
       quarantine/             damaged blobs that a repair moved aside
+      containers/             <id>/ of every working container
       db/                     kstore.db and its -wal and -shm, backup-0.db, backup-1.db
       locks                   byte-range locks only
       ballast                 space that removals may use when the disk is full
@@ -37,7 +38,9 @@ _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX = (
     b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
 )
-_DIRECTORIES = ("blobs", "blobs/sha256", "ingest", "staging", "trash", "quarantine", "db")
+_DIRECTORIES = (
+    *("blobs", "blobs/sha256", "ingest", "staging", "trash", "quarantine", "containers", "db"),
+)
 _FILES = ("oci-layout", "index.json", "locks", "ballast")
 #: A fresh file system has the first; another process that makes this store, the others.
 _PASSING = ("lost+found", ".oci-layout.", ".index.json.")
@@ -72,6 +75,10 @@ class Root:
     @property
     def quarantine(self) -> Path:
         return self.path / "quarantine"
+
+    @property
+    def containers(self) -> Path:
+        return self.path / "containers"
 
     @property
     def locks(self) -> Path:

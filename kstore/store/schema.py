@@ -23,9 +23,14 @@
     layer_fact  digest -> size diff_id compression level          what was found out by reading or
                           recorded_at                             making a layer, here and only here
 
+    container  id -> name image_id manifest created_at            working containers; image_id and
+                                                                  manifest NULL for scratch
+
 Digests are ``algorithm:hex``, sizes bytes, times microseconds since 1970 (UTC).  The views
-``images_view``, ``names_view``, ``layers_view``, ``blobs_view`` and ``leases_view`` show the same
-for reading.
+``images_view``, ``names_view``, ``layers_view``, ``blobs_view``, ``leases_view`` and
+``containers_view`` show the same for reading.
+
+A container's image may be gone: whoever forces its removal takes it away from under it.
 
 ``blob.state`` is ``present`` (durable when the row was committed), ``missing`` (found absent) or
 ``suspect`` (found damaged).  ``name.checksum`` catches damage that SQLite itself cannot see.
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APPLICATION_ID",
+    "READABLE_VERSION",
     "SCHEMA_VERSION",
     "lay_out",
     "migrate",
@@ -52,7 +58,9 @@ __all__ = [
 #: "kstr" in the header of the database file.
 APPLICATION_ID = 0x6B737472
 #: Number of migrations; kept in ``user_version``.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+#: The oldest version that can be read without an upgrade: what it lacks counts as empty.
+READABLE_VERSION = 2
 
 _TABLES = """
 CREATE TABLE meta (
@@ -166,7 +174,8 @@ CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
     ON "_sqlite_migrations" ("migration_set", "name");
 INSERT INTO "_sqlite_migrations" (migration_set, name, applied_at)
 VALUES ('kstore', '0001_first', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
-       ('kstore', '0002_layer_facts', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
+       ('kstore', '0002_layer_facts', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
+       ('kstore', '0003_containers', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 """
 
 #: ``level`` is that of a layer compressed here, where one was asked for.
@@ -181,6 +190,21 @@ CREATE TABLE layer_fact (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX layer_fact_diff_id ON layer_fact (diff_id, compression);
 CREATE INDEX layer_fact_age ON layer_fact (recorded_at);
+"""
+
+_CONTAINERS = """
+CREATE TABLE container (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  image_id TEXT, manifest TEXT,
+  created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX container_image ON container (image_id);
+
+CREATE VIEW containers_view AS
+SELECT substr(c.id, 1, 12) AS short_id, c.name, substr(c.image_id, 1, 12) AS image,
+  datetime(c.created_at / 1000000, 'unixepoch') AS created, c.id
+FROM container c;
 """
 
 _VIEWS = """
@@ -249,7 +273,7 @@ def lay_out(connection: sqlite3.Connection) -> None:
     The result is what :func:`migrate` makes, a test says; but this starts without sqlite-utils.
     """
     connection.executescript(
-        f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS}"
+        f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS} {_CONTAINERS}"
         f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
 
@@ -264,6 +288,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     steps = Migrations("kstore")
     steps(name="0001_first")(_first)
     steps(name="0002_layer_facts")(_layer_facts)
+    steps(name="0003_containers")(_containers)
     steps.apply(db)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -276,3 +301,7 @@ def _first(db: sqlite_utils.Database, /) -> None:
 
 def _layer_facts(db: sqlite_utils.Database, /) -> None:
     db.executescript(_FACTS)
+
+
+def _containers(db: sqlite_utils.Database, /) -> None:
+    db.executescript(_CONTAINERS)

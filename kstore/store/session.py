@@ -188,7 +188,7 @@ class _Opening:
             database.close()
             raise
         reading = self.root.read_only or self.read_only
-        if version == schema.SCHEMA_VERSION:
+        if version == schema.SCHEMA_VERSION or (reading and version >= schema.READABLE_VERSION):
             return database
         database.close()
         if reading:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kstore.descriptor import Descriptor
     from kstore.manifest import RawManifest
     from kstore.store.conditions import Condition
+    from kstore.store.containers import ContainerTable
     from kstore.store.facts import FactTable
     from kstore.store.leases import Lease
     from kstore.store.records import Found, ImageRecord, ManifestRecord, NameChange, NameRecord
@@ -205,6 +206,13 @@ class Store:
 
         return FactTable(self._session)
 
+    @property
+    def containers(self) -> ContainerTable:
+        """The working containers."""
+        from kstore.store.containers import ContainerTable
+
+        return ContainerTable(self._session)
+
     def referrers(self, subject: Digest) -> list[Descriptor]:
         """The stored manifests whose ``subject`` is this digest."""
         return queries.referrers(self._session.db, subject)
@@ -258,23 +266,32 @@ class Store:
 
         return naming.untag(self._session, name)
 
-    def remove_image(self, image_id: str, *, force: bool = False) -> RemovalReport:
+    def remove_image(
+        self, image_id: str, *, force: bool = False, all_names: bool = False
+    ) -> RemovalReport:
         """Remove an image with its names and manifests, and the files only it needed.
 
-        Raises ImageNotFoundError; InUseError if it has several names, unless ``force``.
+        Raises ImageNotFoundError; InUseError if it has several names, unless ``all_names``, or if
+        containers were made from it; ``force`` overrules both.
         """
         from kstore.store import removal
 
-        return removal.remove_image(self._session, image_id, force=force)
+        return removal.remove_image(self._session, image_id, force=force, all_names=all_names)
 
     def remove_name(self, name: Named) -> RemovalReport:
-        """Remove a name, and the image too if that was its last one; ImageNotFoundError."""
+        """Remove a name, and the image too if that was its last one.
+
+        Raises ImageNotFoundError; InUseError if containers were made from such an image.
+        """
         from kstore.store import removal
 
         return removal.remove_name(self._session, name)
 
     def remove_manifest(self, digest: Digest) -> RemovalReport:
-        """Remove a manifest and the names that stand for it; BlobNotFoundError."""
+        """Remove a manifest and the names that stand for it.
+
+        Raises BlobNotFoundError; InUseError if containers were made from it.
+        """
         from kstore.store import removal
 
         return removal.remove_manifest(self._session, digest)

@@ -43,6 +43,8 @@ class Descent(Closing):
         self.path = path
         with file_errors(f"read {path}"):
             self._top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            #: When the top was modified, in seconds since 1970.
+            self.mtime = int(os.fstat(self._top).st_mtime)
         self._name, self._current = "", self._top
         self._entries = 0
 

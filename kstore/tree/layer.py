@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from kstore.errors import ConflictError, InvalidInputError
-from kstore.formats.layer_tar import EntryKind, TarWriter
+from kstore.formats.layer_tar import EntryKind
 from kstore.formats.spool import file_errors
-from kstore.streams import CHUNK, Closing
+from kstore.streams import CHUNK
 from kstore.tree import xattrs
 from kstore.tree.descent import Child, Descent
+from kstore.tree.made_tar import MadeTar
 from kstore.tree.whiteouts import OPAQUE, WHITEOUT, removed_name
 
 __all__ = ["LayerTar", "TreeRules"]
@@ -58,7 +59,7 @@ class TreeRules:
     hollow: bool = False
 
 
-class LayerTar(Closing):
+class LayerTar(MadeTar):
     """The tar of the tree below ``path``, as a stream; the directory itself is not in it.
 
     ``warn`` hears of what no tar can hold (sockets).  Reading raises NotFoundError, StorageError,
@@ -69,36 +70,20 @@ class LayerTar(Closing):
     def __init__(
         self, path: Path, rules: TreeRules | None = None, *, warn: Callable[[str], None]
     ) -> None:
+        super().__init__()
         self._rules = rules or TreeRules()
         self._warn = warn
         self._tree = Descent(path)
-        self._ready = bytearray()
-        self._writer = TarWriter(self._ready.extend)
         self._links: dict[tuple[int, int], str] = {}
-        self._buffer = memoryview(bytearray(CHUNK))
         self._user = os.geteuid()
-        self._steps = self._archive()
-        with file_errors(f"read {path}"):
-            self.newest = int(path.stat().st_mtime)
-
-    #: The time of the youngest thing seen so far, in seconds since 1970.
-    newest: int
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill the start of ``buffer``; return the number of bytes, 0 at the end."""
-        while not self._ready and next(self._steps, self) is not self:
-            pass
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        del self._ready[:count]
-        return count
+        #: The time of the youngest thing seen so far, in seconds since 1970.
+        self.newest = self._tree.mtime
 
     def close(self) -> None:
-        self._steps.close()
+        super().close()
         self._tree.close()
 
     def _archive(self) -> Generator[None, None, None]:
-        """Write the archive, a piece with every step."""
         pending = self._named("", _NO_ATTRIBUTES)
         while pending:
             name, info = pending.pop()

@@ -53,8 +53,8 @@ DYING = """
 
 
 ROOT = [
-    "ballast", "blobs", "db", "index.json", "ingest", "locks", "oci-layout", "quarantine",
-    "staging", "trash",
+    "ballast", "blobs", "containers", "db", "index.json", "ingest", "locks", "oci-layout",
+    "quarantine", "staging", "trash",
 ]  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def test_a_new_store_has_the_documented_layout(root: Path) -> None:
     assert root.stat().st_mode & 0o777 == 0o700
     assert {path.name for path in root.iterdir()} == {
         "oci-layout", "index.json", "blobs", "ingest", "staging", "trash", "quarantine", "db",
-        "locks", "ballast",
+        "containers", "locks", "ballast",
     }  # fmt: skip
     assert json.loads((root / "oci-layout").read_text()) == {"imageLayoutVersion": "1.0.0"}
     assert (root / "ballast").stat().st_blocks * 512 >= BALLAST_SIZE
