@@ -1,0 +1,240 @@
+"""``copy``, as the command line does it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kstore.digest import Digest
+from kstore.store import Store
+from tests.support.cli import PROGRAM, Result, environment, run
+from tests.support.faultserver import Basic, Fault, FaultServer
+from tests.support.images import ARM64, TestImage, index_of, random_image, write_oci_layout
+from tests.support.stores import put_image
+
+ONE = random_image(1)
+ARM = random_image(2, platform=ARM64)
+BOTH = index_of([ONE, ARM])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    write_oci_layout(tmp_path / "layout", {"v1": ONE, "both": (BOTH, [ONE, ARM])})
+    return tmp_path / "layout"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer() as server:
+        yield server
+
+
+def offer(server: FaultServer, image: TestImage, path: str) -> None:
+    for data in image.blobs.values():
+        server.add_blob(data, path)
+    server.add_manifest(image.raw.data, image.raw.media_type, path, "v1")
+
+
+def copy(root: Path, *args: object) -> Result:
+    return run("--root", root, "copy", *args)
+
+
+def manifest(directory: Path) -> bytes:
+    return (directory / "manifest.json").read_bytes()
+
+
+def test_a_copy_between_files_makes_no_store(root: Path, layout: Path, tmp_path: Path) -> None:
+    result = copy(root, f"oci:{layout}:v1", f"dir:{tmp_path}/copy")
+    assert (result.code, result.out) == (0, "")
+    assert manifest(tmp_path / "copy") == ONE.raw.data
+    assert not root.exists()
+    summary, digest = result.err.splitlines()[-2:]
+    assert summary.startswith(f"copied oci:{layout}:v1 to dir:{tmp_path}/copy: 2 layers, ")
+    assert digest == f"digest {ONE.raw.digest}"
+
+
+def test_a_quiet_copy_says_nothing_and_notes_the_digest(
+    root: Path, layout: Path, tmp_path: Path
+) -> None:
+    note = tmp_path / "digest"
+    result = copy(root, "-q", "--digestfile", note, f"oci:{layout}:v1", f"dir:{tmp_path}/copy")
+    assert result == Result(0, "", "")
+    assert note.read_text() == str(ONE.raw.digest)
+
+
+def test_a_digest_that_cannot_be_noted_is_an_error_that_tells_it(
+    root: Path, layout: Path, tmp_path: Path
+) -> None:
+    note = tmp_path / "none/digest"
+    result = copy(root, "-q", "--digestfile", note, f"oci:{layout}:v1", f"dir:{tmp_path}/copy")
+    assert result.code == 10
+    assert f"the image was copied, but its digest {ONE.raw.digest}" in result.err
+
+
+def test_all_platforms_go_from_a_layout_through_registries_into_the_store(
+    root: Path, layout: Path, server: FaultServer, tmp_path: Path
+) -> None:
+    roads = [
+        (f"oci:{layout}:both", f"docker://{server.host}/a/one:v1"),
+        (f"docker://{server.host}/a/one:v1", f"docker://{server.host}/a/two:v1"),
+        (f"docker://{server.host}/a/two:v1", "kstore:quay.io/me/both:1"),
+        ("kstore:quay.io/me/both:1", f"dir:{tmp_path}/copy"),
+    ]
+    for source, destination in roads:
+        result = copy(root, "-q", "--all", "--tls-verify=false", source, destination)
+        assert result == Result(0, "", "")
+    assert manifest(tmp_path / "copy") == BOTH.data
+
+
+def test_one_platform_is_copied_as_an_image(root: Path, layout: Path, tmp_path: Path) -> None:
+    copy(root, "--platform", "linux/arm64", f"oci:{layout}:both", f"dir:{tmp_path}/copy")
+    assert manifest(tmp_path / "copy") == ARM.raw.data
+
+
+def test_several_platforms_are_copied_under_a_new_index_or_with_gaps(
+    root: Path, layout: Path, tmp_path: Path
+) -> None:
+    source = f"oci:{layout}:both"
+    platforms = ("--platform", "linux/arm64", "--platform", "linux/amd64")
+    copy(root, *platforms, source, f"dir:{tmp_path}/both")
+    assert manifest(tmp_path / "both") == BOTH.data
+    copy(root, "--sparse", "--platform", "linux/arm64", source, f"dir:{tmp_path}/sparse")
+    assert manifest(tmp_path / "sparse") == BOTH.data
+    assert not (tmp_path / "sparse" / f"{ONE.raw.digest.hex}.manifest.json").exists()
+    copy(root, "--index-only", source, f"dir:{tmp_path}/index")
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [
+        "manifest.json",
+        "version",
+    ]
+
+
+def test_an_image_is_converted_and_compressed_anew_on_the_way(
+    root: Path, layout: Path, tmp_path: Path
+) -> None:
+    options = ("--format", "docker", "--compress", "none", "--force-compress")
+    assert copy(root, *options, f"oci:{layout}:v1", f"dir:{tmp_path}/plain").code == 0
+    document = json.loads(manifest(tmp_path / "plain"))
+    assert document["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
+    diff_ids = json.loads(ONE.config)["rootfs"]["diff_ids"]
+    assert [layer["digest"] for layer in document["layers"]] == diff_ids
+    back = ("--format", "oci", "--compress", "zstd:19")
+    assert copy(root, *back, f"dir:{tmp_path}/plain", f"dir:{tmp_path}/zstd").code == 0
+    layers = json.loads(manifest(tmp_path / "zstd"))["layers"]
+    assert {layer["mediaType"].rpartition("+")[2] for layer in layers} == {"zstd"}
+
+
+def test_who_preserves_digests_gets_no_conversion(root: Path, layout: Path, tmp_path: Path) -> None:
+    options = ("--format", "docker", "--preserve-digests")
+    result = copy(root, *options, f"oci:{layout}:v1", f"dir:{tmp_path}/copy")
+    assert result.code == 6
+    assert "would have to change" in result.err
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--all", "--index-only"),
+        ("--all", "--platform", "linux/arm64"),
+        ("--sparse",),
+        ("--force-compress",),
+        ("--compress", "lzma"),
+        ("--compress", "gzip:10"),
+        ("--compress", "gzip:0"),
+        ("--compress", "none:1"),
+        ("--compress", "zstd:fast"),
+        ("--retry", "-1"),
+        ("--format", "v1"),
+    ],
+    ids=" ".join,
+)
+def test_options_that_make_no_sense_are_refused(
+    root: Path, layout: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    result = copy(root, *options, f"oci:{layout}:v1", f"dir:{tmp_path}/copy")
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == "hint: kstore copy --help"
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("docker:busybox", "docker://busybox"),
+        ("busybox", "docker://busybox for a registry's, kstore:busybox for the store's"),
+        ("oci:none:v1", "the source comes first: kstore copy SOURCE DESTINATION"),
+    ],
+)
+def test_the_mistakes_of_newcomers_get_a_sentence_and_a_hint(
+    root: Path, source: str, hint: str
+) -> None:
+    result = copy(root, source, "docker://localhost:1/app")
+    assert result.code in (2, 3)
+    assert len(result.err.splitlines()) == 2
+    assert result.err.splitlines()[1] == f"hint: {hint}"
+
+
+def test_each_side_has_its_own_credentials(root: Path, server: FaultServer) -> None:
+    offer(server, ONE, "team/app")
+    server.auth = Basic(("ann", "secret"))
+    with FaultServer() as other:
+        other.auth = Basic(("bob", "word"))
+        ends = (f"docker://{server.host}/team/app:v1", f"docker://{other.host}/team/app:v1")
+        creds = ("--src-creds", "ann:secret", "--dest-creds", "bob:word")
+        assert copy(root, "-q", "--tls-verify=false", *creds, *ends) == Result(0, "", "")
+        assert other.manifests["team/app"]["v1"][1] == ONE.raw.data
+        refused = copy(root, "-q", "--tls-verify=false", *creds[:2], *ends)
+        assert refused.code == 9
+        assert "secret" not in refused.err
+
+
+def test_each_side_has_its_own_word_on_tls(root: Path, layout: Path, server: FaultServer) -> None:
+    ends = (f"oci:{layout}:v1", f"docker://{server.host}/team/app:v1")
+    assert copy(root, "-q", "--src-tls-verify=false", *ends).code == 8
+    assert copy(root, "-q", "--dest-tls-verify=false", *ends) == Result(0, "", "")
+
+
+def test_a_failure_of_the_network_is_tried_again_if_that_is_asked_for(
+    root: Path, server: FaultServer, tmp_path: Path
+) -> None:
+    offer(server, ONE, "team/app")
+    ends = (f"docker://{server.host}/team/app:v1", f"dir:{tmp_path}/copy")
+    # More failures of one request than the client forgives by itself.
+    server.fault(Fault(status=503, headers={"Retry-After": "0"}), "GET", "/manifests/", times=6)
+    result = copy(root, "--retry", "1", "--tls-verify=false", *ends)
+    assert result.code == 0, result.err
+    assert "trying again in 1 s" in result.err
+    assert manifest(tmp_path / "copy") == ONE.raw.data
+
+
+def test_archives_go_through_pipes(root: Path, tmp_path: Path) -> None:
+    with Store.open(root) as store:
+        put_image(store, ONE, "quay.io/me/app:1")
+    command = [*PROGRAM, "--root", str(root), "copy", "-q"]
+    sent = subprocess.run(
+        [*command, "kstore:quay.io/me/app:1", "docker-archive:-:app:1"],
+        capture_output=True,
+        env=environment(),
+        timeout=30,
+        check=True,
+    )
+    assert sent.stderr == b""
+    received = subprocess.run(
+        [*command, "docker-archive:-", f"dir:{tmp_path}/copy"],
+        input=sent.stdout,
+        capture_output=True,
+        env=environment(),
+        timeout=30,
+        check=True,
+    )
+    assert (received.stdout, received.stderr) == (b"", b"")
+    assert Digest.of(manifest(tmp_path / "copy")) == ONE.raw.digest
