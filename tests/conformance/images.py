@@ -17,7 +17,7 @@ from kstore.manifest import RawManifest
 from kstore.platforms import Platform
 from tests.support.images import AMD64, ARM64, TestImage, compress, layer_tar
 
-__all__ = ["FORMS", "IMAGES", "INDEXES", "make_image"]
+__all__ = ["CONFIG_OF", "FORMS", "IMAGES", "INDEXES", "make_image"]
 
 #: Form to the type of manifest and the compression of its layers; Docker's type has no zstd.
 FORMS: Mapping[str, tuple[str, str]] = {
@@ -28,7 +28,8 @@ FORMS: Mapping[str, tuple[str, str]] = {
     "Docker, gzip": (mt.DOCKER_MANIFEST, "gzip"),
 }
 
-_CONFIG = {mt.OCI_MANIFEST: mt.OCI_CONFIG, mt.DOCKER_MANIFEST: mt.DOCKER_CONFIG}
+#: The type of config each type of manifest has.
+CONFIG_OF = {mt.OCI_MANIFEST: mt.OCI_CONFIG, mt.DOCKER_MANIFEST: mt.DOCKER_CONFIG}
 
 
 def make_image(
@@ -46,7 +47,7 @@ def make_image(
     document = {
         "schemaVersion": 2,
         "mediaType": media_type,
-        "config": Descriptor(_CONFIG[media_type], Digest.of(config), len(config)).to_json(),
+        "config": Descriptor(CONFIG_OF[media_type], Digest.of(config), len(config)).to_json(),
         "layers": [layer.to_json() for layer in layers],
     }
     return TestImage(

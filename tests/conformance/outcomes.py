@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kstore import mediatypes as mt
+from kstore.compression import detect
 from kstore.copier import CopyOptions, copy_image
 from kstore.errors import UnsupportedError
 from kstore.interfaces import DestinationTraits, ImageReference
@@ -20,7 +21,7 @@ from kstore.manifest.convert import INDEX_OF
 from kstore.signing.policy import AcceptAnything
 from kstore.streams import Closing
 from tests.conformance.daemon import unpacked
-from tests.conformance.images import FORMS, IMAGES, INDEXES
+from tests.conformance.images import CONFIG_OF, FORMS, IMAGES, INDEXES
 from tests.conformance.transports import PLACES, Place
 from tests.support.sessions import Got, get
 
@@ -198,7 +199,10 @@ def _check_image(
     for data, diff_id, layer in zip(layers, config.diff_ids, new.layers, strict=True):
         plain = unpacked(data)
         assert diff_id.of(plain, diff_id.algorithm) == diff_id
-        assert (plain == data) == (mt.layer_compression(layer.media_type) == "none")
+        kind = mt.layer_compression(layer.media_type)
+        assert kind == detect(data)
+        assert layer.media_type == mt.layer_type(after.media_type, kind)
+    assert new.config.media_type == CONFIG_OF[after.media_type]
     if same_layers:
         blobs = [[layer.digest for layer in one.layers] for one in (old, new)]
         assert blobs[0] == blobs[1]

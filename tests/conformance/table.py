@@ -56,7 +56,8 @@ def tables(matrix: Matrix) -> str:
         f"An OCI image, from row to column:\n\n{images('OCI')}",
         f"A Docker image (schema 2):\n\n{images('Docker')}",
         f"An index of two platforms, with `--all`:\n\n{indexes()}",
-        f"With `--format oci` or `--format docker`, from wherever:\n\n{wishes()}",
+        "Asked for another type with `--format oci` or `--format docker`, from wherever:"
+        f"\n\n{wishes()}",
     ]
     listed = [f"{number}. {note}" for number, note in enumerate(notes, 1)]
     return "\n\n".join([*parts, "\n".join(listed)])

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from kstore.errors import StorageError
 from kstore.store import Store
+from tests.support.disks import mounted
 from tests.support.images import random_image
 from tests.support.scripts import finished, read_line, started
 from tests.support.stores import named, put_image
-
-_NAMESPACE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
-
-
-def mounted(*mount: str) -> list[str]:
-    """A prefix that runs a command after ``mount ...`` in a namespace of its own."""
-    script = 'mount "$1" "$2" "$3" "$4" "$5" && shift 5 && exec "$@"'
-    prefix = [*_NAMESPACE, "sh", "-c", script, "sh", *mount]
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("unshare is not installed")
-    probe = subprocess.run([*prefix, "true"], capture_output=True, check=False, timeout=10)
-    if probe.returncode != 0:
-        pytest.skip(f"no mount namespace: {probe.stderr.decode().strip()}")
-    return prefix
-
 
 FULL = """
     import os, sys

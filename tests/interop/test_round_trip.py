@@ -9,37 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from contrib.bench import images, layout
+from contrib.bench import images
+from tests.support.bigimages import Built, build, read_built
 from tests.support.dockerregistry import DockerRegistry
 from tests.support.podman import Podman
 from tests.support.programs import require_program
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(300)]
-
-MEBIBYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Built:
-    """An image as it was made: where, its manifest and its blobs (digest -> size in bytes)."""
-
-    layout: Path
-    manifest: bytes
-    digest: str
-    image_id: str
-    blobs: dict[str, int]
 
 
 @pytest.fixture
@@ -52,47 +38,7 @@ def room() -> Iterator[Path]:
 
 @pytest.fixture(params=["debian", "python-app", "sixty-layers"])
 def built(request: pytest.FixtureRequest, room: Path) -> Built:
-    directory = room / "built"
-    match request.param:
-        case "debian":
-            images.debian(directory, _root_tar(room), level=1)
-        case "python-app":
-            _python_app(directory)
-        case _:
-            images.tiny(directory, layers=60)
-    return _read(directory)
-
-
-def _root_tar(room: Path) -> Path:
-    """Debian's root file system: the cached one, made now where it can be made."""
-    cache = Path(os.environ.get("KSTORE_TEST_CACHE", room / "cache"))
-    try:
-        return images.root_tar(cache / "debian-root.tar")
-    except (images.BuildError, OSError) as error:
-        pytest.skip(f"no Debian root file system: {error}")
-
-
-def _python_app(directory: Path) -> None:
-    """Five layers, more than 400 MB unpacked: an interpreter, its packages, libraries, an app."""
-    layers = [
-        images.standard_library(),
-        images.site_packages(),
-        images.binary(1, size=230 * MEBIBYTE, path="usr/lib/libbig.so"),
-        images.binary(2, size=130 * MEBIBYTE, path="usr/lib/libsecond.so"),
-        images.generated(3, files=300, size=4000, prefix="srv/app"),
-    ]
-    layout.build(directory, layers, level=1)
-
-
-def _read(directory: Path) -> Built:
-    digest = json.loads((directory / "index.json").read_bytes())["manifests"][0]["digest"]
-    raw = (directory / "blobs" / "sha256" / digest.removeprefix("sha256:")).read_bytes()
-    assert f"sha256:{hashlib.sha256(raw).hexdigest()}" == digest
-    document = json.loads(raw)
-    blobs = {entry["digest"]: entry["size"] for entry in [document["config"], *document["layers"]]}
-    return Built(
-        directory, raw, digest, document["config"]["digest"].removeprefix("sha256:"), blobs
-    )
+    return build(request.param, room)
 
 
 def test_an_image_passes_through_kstore_and_keeps_every_byte(built: Built, room: Path) -> None:
@@ -124,7 +70,7 @@ def test_an_image_passes_through_kstore_and_keeps_every_byte(built: Built, room:
 
 def test_other_tools_read_the_root_while_kstore_owns_it(room: Path) -> None:
     images.tiny(room / "built", layers=3)
-    built, root = _read(room / "built"), room / "store"
+    built, root = read_built(room / "built"), room / "store"
     umoci = require_program("umoci")
     with DockerRegistry(room) as registry:
         name = f"{registry.host}/some/image:1"

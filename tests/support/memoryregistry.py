@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -72,6 +73,7 @@ class MemoryRegistry:
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.manifests: dict[str, dict[str, tuple[str, bytes]]] = {}
         self.uploads: dict[str, bytearray] = {}
+        self.sessions = itertools.count()
         self.page_size: int | None = None
         self.requests: list[Recorded] = []
         self.lock = threading.RLock()
@@ -177,7 +179,7 @@ def _upload(
         if mount in owner.blobs.get(origin, {}):
             owner.blobs.setdefault(path, {})[mount] = owner.blobs[origin][mount]
             return 201, {"Location": f"/v2/{path}/blobs/{mount}"}, b""
-        session = f"u{len(owner.uploads)}"
+        session = f"u{next(owner.sessions)}"
         owner.uploads[session] = bytearray()
     upload = owner.uploads.get(session)
     if upload is None:
