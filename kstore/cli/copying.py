@@ -1,4 +1,4 @@
-"""How images are to be copied, and between which places: the options of ``copy``."""
+"""What ``copy`` and ``sync`` have in common: how images are to be copied, between which places."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
-from kstore.cli.completion import ImageName
+from kstore.cli.completion import ContainerName, ImageName
 from kstore.cli.grammar import ParamType
 from kstore.cli.session import PROGRESS_MODES
 
@@ -24,6 +24,7 @@ __all__ = [
     "CompressionType",
     "SizeType",
     "both_registries_options",
+    "container_argument",
     "digestfile_option",
     "image_argument",
     "no_trunc_option",
@@ -101,6 +102,13 @@ def image_argument(
 ) -> Callable[[F], F]:
     """An argument that names images of the store, completed from there."""
     return click.argument(name, type=ImageName(), metavar=metavar, **attributes)
+
+
+def container_argument(
+    name: str = "container", *, metavar: str = "CONTAINER", **attributes: Any
+) -> Callable[[F], F]:
+    """An argument that names working containers, completed from the store."""
+    return click.argument(name, type=ContainerName(), metavar=metavar, **attributes)
 
 
 def quiet_option(text: str) -> Callable[[F], F]:

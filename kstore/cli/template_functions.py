@@ -149,6 +149,24 @@ def _printf(template: Any, *arguments: Any) -> str:
     return text
 
 
+def _print(*values: Any) -> str:
+    """Values one after the other, with a blank between two of which neither is text."""
+    text = ""
+    for number, value in enumerate(values):
+        apart = number and not isinstance(value, str) and not isinstance(values[number - 1], str)
+        text += f"{' ' if apart else ''}{shown(value)}"
+    return text
+
+
+def _slice(value: Any, *bounds: Any) -> Any:
+    if not isinstance(value, (str, list, tuple)):
+        raise ValueError(f"slice of {_kind(value)}")
+    start, end = [*map(_number, bounds), *(0, len(value))[len(bounds) :]]
+    if not 0 <= start <= end <= len(value):
+        raise ValueError(f"slice {start} to {end} of {_kind(value)} with {len(value)} items")
+    return value[start:end]
+
+
 def _verb(letter: str, flags: str, wide: str, precision: str | None, value: Any) -> str:
     head = f"%{flags}{wide}"
     cut = "" if precision is None else f".{precision or 0}"
@@ -208,7 +226,10 @@ FUNCTIONS: Mapping[str, tuple[int, int | None, Callable[..., Any]]] = {
     "not": (1, 1, lambda value: not value),
     "or": (1, None, _or),
     "pad": (3, 3, _pad),
+    "print": (0, None, _print),
     "printf": (1, None, _printf),
+    "println": (0, None, lambda *values: " ".join(map(shown, values)) + "\n"),
+    "slice": (1, 3, _slice),
     "split": (2, 2, _split),
     "title": (1, 1, _title),
     "truncate": (2, 2, _truncate),

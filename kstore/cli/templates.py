@@ -158,11 +158,15 @@ def _unknown(position: int, name: str, known: Iterable[str]) -> Exception:
 
 
 def _key(known: Collection[str], name: str) -> str | None:
-    """The key that ``name`` means: itself, or the only one that differs in case alone."""
+    """The key that ``name`` means: itself, or the only one that differs in case and ``_`` alone."""
     if name in known:
         return name
-    alike = [key for key in known if key.lower() == name.lower()]
+    alike = [key for key in known if _plain(key) == _plain(name)]
     return alike[0] if len(alike) == 1 else None
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", "").lower()
 
 
 def _titles(nodes: Sequence[Node], titles: Mapping[str, str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from kstore.errors import InvalidInputError
 
-__all__ = ["apply_changes", "require_utf8"]
+__all__ = ["apply_changes", "require_text", "require_utf8"]
 
 _Edit = Callable[[dict[str, Any], str, str], None]
 
@@ -34,7 +34,7 @@ def apply_changes(run: dict[str, Any], changes: Sequence[str]) -> None:
 
 
 def _split(change: str) -> tuple[str, str]:
-    require_utf8(change, f"change {change[:200]!r}")
+    require_text(change, f"change {change[:200]!r}")
     text = change.strip()
     for position, char in enumerate(text):
         if char == "=" or char.isspace():
@@ -48,6 +48,13 @@ def require_utf8(text: str, what: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise InvalidInputError(f"{what} is not UTF-8") from None
+
+
+def require_text(text: str, what: str) -> None:
+    """Raise InvalidInputError naming ``what`` for a text that no config can hold."""
+    require_utf8(text, what)
+    if "\0" in text:
+        raise InvalidInputError(f"{what} contains a zero byte")
 
 
 def _command(key: str) -> _Edit:
@@ -65,6 +72,8 @@ def _json_texts(value: str, change: str) -> list[str]:
         raise InvalidInputError(f"change {change[:200]!r} is not a JSON array: {exc}") from exc
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise InvalidInputError(f"change {change[:200]!r} is not a JSON array of texts")
+    for word in words:
+        require_text(word, f"change {change[:200]!r}")  # an escape can spell anything
     return words
 
 

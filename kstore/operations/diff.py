@@ -12,11 +12,12 @@ from kstore.formats.layer_tar import TarLimits, TarReader
 from kstore.formats.spool import file_errors
 from kstore.manifest import parse_image
 from kstore.operations.layer_stream import MAX_TAR
-from kstore.store import Store
+from kstore.store import ContainerRecord, Store
 from kstore.streams import Cancel, VerifiedStream
 from kstore.tree.contents import MAX_FILES, Change, Contents, changes
+from kstore.tree.layer import LayerTar, TreeRules
 
-__all__ = ["diff_image", "diff_images"]
+__all__ = ["diff_container", "diff_image", "diff_images"]
 
 #: The longest path Linux takes, in bytes.
 _LIMITS = TarLimits(max_entries=MAX_FILES, max_name=4096)
@@ -33,6 +34,25 @@ def diff_image(store: Store, text: str, *, cancel: Cancel | None = None) -> tupl
     _stack(store, below, layers[:-1], (), cancel)
     whole = below.copy()
     _stack(store, whole, layers[-1:], (), cancel)
+    return tuple(changes(below, whole))
+
+
+def diff_container(
+    store: Store, record: ContainerRecord, *, cancel: Cancel | None = None
+) -> tuple[Change, ...]:
+    """What was done in a working container to the image it was made from.
+
+    Raises BlobNotFoundError if that image is gone, StorageError, and what :func:`diff_image` does.
+    """
+    below = Contents()
+    if record.manifest is not None:
+        layers = parse_image(store.read_manifest(record.manifest)).layers
+        _stack(store, below, layers, (), cancel)
+    whole = below.copy()
+    rules = TreeRules(removals=True, hollow=True)
+    with LayerTar(record.upper, rules, warn=lambda _: None) as tar:
+        what = f"the writable layer of container {record.name}"
+        whole.add_layer(TarReader(tar, limits=_LIMITS, what=what), record.id, cancel=cancel)
     return tuple(changes(below, whole))
 
 

@@ -76,7 +76,5 @@ def name_history(store: Store, text: str | None, limit: int | None = None) -> Se
             return local
     changes = store.name_log(Named.parse(text), limit)
     if not changes:
-        raise NotFoundError(
-            f"no image has ever been called {text!r:.300} here", hint="kstore history --names"
-        )
+        raise NotFoundError(f"no image has ever been called {text!r:.300} here", hint="kstore log")
     return changes

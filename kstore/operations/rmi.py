@@ -25,8 +25,9 @@ def remove_images(
     """Remove each of ``texts``, or everything.
 
     A name of an image with several names is only taken away; the last name takes the image with
-    it.  An ID removes the image, with ``force`` also if it has several names.  A failure does not
-    stop the rest; it is reported in ``errors``.
+    it.  An ID removes the image, with ``force`` also if it has several names.  An image that
+    containers were made from stays, unless ``force``.  A failure does not stop the rest; it is
+    reported in ``errors``.
     """
     if all_images == bool(texts):
         raise InvalidInputError(
@@ -38,14 +39,14 @@ def remove_images(
     errors: list[KstoreError] = []
     for text in texts:
         try:
-            reports.append(_remove(store, text, force=force or all_images))
+            reports.append(_remove(store, text, force=force, all_names=all_images))
         except KstoreError as error:
             errors.append(error)
     return RmiResult(tuple(reports), tuple(errors))
 
 
-def _remove(store: Store, text: str, *, force: bool) -> RemovalReport:
+def _remove(store: Store, text: str, *, force: bool, all_names: bool) -> RemovalReport:
     found = store.find_image(text)
     if found.name is not None and not (force and len(found.image.names) == 1):
         return store.remove_name(found.name)
-    return store.remove_image(found.image.id, force=force)
+    return store.remove_image(found.image.id, force=force, all_names=all_names)

@@ -10,12 +10,18 @@ __all__ = ["untag_image"]
 
 
 def untag_image(store: Store, text: str) -> Named:
-    """Remove the name ``text``; an ID will do if the image has exactly one name.
+    """Remove exactly the name ``text``; an ID will do if the image has exactly one name.
 
-    Returns the name removed.  Raises ImageNotFoundError, InvalidInputError.
+    Returns the name removed.  Raises ImageNotFoundError, and InvalidInputError for a digest that
+    is no part of the name itself.
     """
     found = store.find_image(text)
     name = found.name
+    if name is not None and "@" in text and name.digest is None:
+        raise InvalidInputError(
+            f"{text[:300]!r} is an image, not a name that can be taken away",
+            hint=f"kstore untag {name}",
+        )
     if name is None:
         names = found.image.names
         if len(names) != 1:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
@@ -24,6 +25,9 @@ from kstore.registry.targets import blob_target, is_path, mount_target, tags_tar
 from kstore.registry.upload import BlobUpload
 from kstore.registry.wide import WORTHWHILE, WideDownload
 from kstore.streams import ByteStream, Cancel, Closing
+
+if TYPE_CHECKING:
+    from kstore.registry.search import SearchHit
 
 __all__ = ["RegistryClient"]
 
@@ -201,6 +205,13 @@ class RegistryClient(Closing):
             scopes=("registry:catalog:*",),
             valid=is_path,
         )
+
+    def search(self, term: str, count: int) -> tuple[SearchHit, ...]:
+        """At most ``count`` repositories the registry's old word search finds; RemoteError where it
+        has none, as most have."""
+        from kstore.registry.search import search
+
+        return search(self._exchange, term, count)
 
     def close(self) -> None:
         """Close idle connections."""

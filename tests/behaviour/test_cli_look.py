@@ -1,4 +1,4 @@
-"""What users look at: diff, tree, log, and help for mistyped names."""
+"""What users look at: diff, tree, log, search, inspect, info, and help for mistyped names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 
 from kstore.store import Store
 from tests.support.cli import Result, run, run_process
+from tests.support.images import random_image
 from tests.support.layers import directory, file, image_of, layer
+from tests.support.localregistry import serve
 from tests.support.stores import put_image
 
 BASE = layer(directory("etc"), file("etc/passwd", b"root"), file("etc/old"))
@@ -159,7 +161,110 @@ def test_tag_without_a_name_is_a_mistake_of_the_command_line(root: Path) -> None
 # ---- inspect, history, images, info
 
 
+def test_inspect_has_the_fields_podman_users_ask_for(root: Path) -> None:
+    form = "{{.Id}} {{.RepoTags}} {{.Os}} {{.User}} {{.Version}} {{.Parent}} {{.Labels.name}}"
+    assert shown(root, "inspect", "--format", form, "app").split() == [
+        APP.id,
+        "[localhost/app:latest]",
+        "linux",
+        "image",
+    ]
+
+
+def test_inspect_can_show_the_object_of_kpod(root: Path) -> None:
+    found = loaded(root, "inspect", "--format", "kpod-json", "app")
+    assert (found["ID"], found["OS"], found["Tags"]) == (APP.id, "linux", ["localhost/app:latest"])
+    assert found["CreatedBy"] == "step 1"
+    assert found["Config"] == {"Labels": {"name": "image"}}
+    assert [text[:7] for text in found["RootFS"]["diff_ids"]] == ["sha256:"] * 2
+    assert found["Size"] == found["VirtualSize"]
+    result = kstore(root, "inspect", "--format", "kpod-json", "app", "base")
+    assert (result.code, result.out) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "template", "text"),
+    [
+        ("images", "{{.Names}} {{.Dangling}}", "[localhost/app:latest] false"),
+        ("history", "{{.CreatedBy}} {{.CreatedSince}}", "step 1 unknown"),
+    ],
+)
+def test_more_fields_for_templates(root: Path, command: str, template: str, text: str) -> None:
+    assert shown(root, command, "--format", template, "app").splitlines()[0] == text
+
+
+def test_info_knows_the_names_of_podman_in_templates_only(root: Path) -> None:
+    form = "{{.Store.GraphRoot}} {{.Store.ImageStore.Number}} {{gt .Host.MemTotal 0}}"
+    assert shown(root, "info", "--format", form) == f"{root} 2 true\n"
+    facts = loaded(root, "info", "--format", "json")
+    assert set(facts) == {"host", "store", "versions"}
+    assert "GraphRoot" not in facts["store"]
+    assert facts["host"]["uptime_seconds"] > 0
+
+
+# ---- working containers
+
+
+def test_a_container_is_inspected_before_an_image_of_that_name(root: Path) -> None:
+    shown(root, "from", "app", "--name", "base")
+    [container] = loaded(root, "inspect", "base")
+    assert (container["Name"], container["Image"]) == ("base", APP.id)
+    assert container["ImageName"] == "localhost/app:latest"
+    assert container["Labels"] == {"name": "image"}
+    assert Path(container["GraphDriver"]["Data"]["UpperDir"]).is_dir()
+    [image] = loaded(root, "inspect", "--type", "image", "base")
+    assert image["Id"] == OLDER.id
+    assert loaded(root, "inspect", "-t", "container", container["Id"][:12]) == [container]
+    assert kstore(root, "inspect", "-t", "container", "app").code == 3
+    assert kstore(root, "inspect", "-t", "pod", "app").code == 2
+
+
+def test_diff_of_a_container_tells_what_was_done_in_it(root: Path) -> None:
+    shown(root, "from", "app", "--name", "work")
+    [container] = loaded(root, "inspect", "work")
+    upper = Path(container["GraphDriver"]["Data"]["UpperDir"])
+    assert shown(root, "diff", "work") == ""
+    (upper / "srv").mkdir()
+    (upper / "srv" / "page").write_text("hello")
+    (upper / ".wh.etc").touch()
+    assert shown(root, "diff", "work").splitlines() == ["D /etc", "A /srv", "A /srv/page"]
+    shown(root, "from", "scratch", "--name", "empty")
+    assert shown(root, "diff", "empty") == ""
+    result = kstore(root, "diff", "nothing")
+    assert result.code == 3
+    assert "no image 'nothing'" in result.err
+
+
 # ---- search
+
+
+def test_search_asks_a_registry_for_its_catalog(root: Path, tmp_path: Path) -> None:
+    with serve(tmp_path / "registry") as registry:
+        registry.push("team/app", "1", random_image(1))
+        registry.push("team/app", "2", random_image(2))
+        registry.push("tools", "1", random_image(1))
+        host = registry.host
+        asked = ("search", "--tls-verify=false")
+        table = shown(root, *asked, f"{host}/app").splitlines()
+        assert [line.split() for line in table] == [
+            ["NAME", "STARS", "OFFICIAL", "DESCRIPTION"],
+            [f"{host}/team/app"],
+        ]
+        [found] = loaded(root, *asked, "--format", "json", "--registry", host, "tools")
+        assert (found["Name"], found["Stars"]) == (f"{host}/tools", None)
+        assert shown(root, *asked, f"{host}/nothing") == ""
+        assert loaded(root, *asked, "--format", "json", f"{host}/nothing") == []
+        tags = shown(root, *asked, "--list-tags", f"{host}/team/app").splitlines()[1:]
+        assert [line.split() for line in tags] == [[f"{host}/team/app", tag] for tag in "12"]
+        form = ("--format", "{{.Name}}:{{.Tag}}", "--limit", 1)
+        assert shown(root, *asked, "--list-tags", *form, f"{host}/team/app").endswith("app:1\n")
+
+
+def test_search_says_what_it_does_not_understand(root: Path) -> None:
+    result = kstore(root, "search", "--filter", "nope=1", "x")
+    assert (result.code, result.out) == (2, "")
+    assert "unknown filter 'nope'" in result.err
+    assert kstore(root, "search", "--list-tags", "--filter", "stars=1", "x").code == 2
 
 
 # ---- mistakes

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FIELDS = ("ID", "Created", "CreatedAt", "CreatedBy", "Size", "Bytes", "Comment")
+_FIELDS = (
+    *("ID", "Created", "CreatedAt", "CreatedSince", "CreatedBy", "Size", "Bytes", "Comment"),
+)
 _NAME_FIELDS = ("Name", "Old", "New", "At", "Command")
 _MISSING = "<missing>"
 _COMMAND_WIDTH = 45
@@ -97,6 +99,7 @@ def _fields(row: HistoryRow, now: dt.datetime, *, no_trunc: bool, human: bool) -
         "ID": _MISSING if row.id is None else short_id(row.id, full=no_trunc),
         "Created": human_age(row.created, now) if human else date,
         "CreatedAt": row.created,
+        "CreatedSince": human_age(row.created, now),
         "CreatedBy": words if no_trunc else shorten(words, _COMMAND_WIDTH),
         "Size": human_size(row.size) if human else size,
         "Bytes": row.size,

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _FIELDS = (
-    *("ID", "Name", "Repository", "Tag", "Digest", "Created", "CreatedSince", "CreatedAt"),
-    *("Size", "Bytes", "Platform", "Labels"),
+    *("ID", "Name", "Names", "Repository", "Tag", "Digest", "Created", "CreatedSince"),
+    *("CreatedAt", "Size", "Bytes", "Platform", "Labels", "Dangling"),
 )
 _TITLES = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
 _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
@@ -75,7 +75,9 @@ def command(
 ) -> None:
     """List the images in the store, newest first, a line for each name.
 
-    NAME keeps the images of one repository (or of one tag); patterns like 'team/*' work.
+    NAME keeps the images of one repository (or of one tag); patterns like 'team/*' work.  SIZE is
+    what an image takes in the store: its config and its layers, which mostly are compressed, each
+    counted once; images that share layers share that part ('kstore tree' shows which).
     """
     from kstore.operations.images import list_images
 
@@ -122,6 +124,7 @@ def _fields(row: ImageSummary, now: dt.datetime, *, no_trunc: bool) -> dict[str,
     return {
         "ID": short_id(row.id, full=no_trunc),
         "Name": str(row.name.name) if row.name else NONE,
+        "Names": [str(record.name) for record in row.image.names],
         "Repository": row.repository or NONE,
         "Tag": row.tag or NONE,
         "Digest": str(row.digest),
@@ -132,6 +135,7 @@ def _fields(row: ImageSummary, now: dt.datetime, *, no_trunc: bool) -> dict[str,
         "Bytes": row.size,
         "Platform": str(row.image.platform),
         "Labels": row.image.labels,
+        "Dangling": not row.image.names,
     }
 
 

@@ -13,7 +13,7 @@ from kstore.cli.text import human_size, printable
 
 __all__ = ["command"]
 
-_SIZES = ("_bytes", "mem_total")
+_SIZES = ("_bytes", "_total", "_free")
 
 
 @declare(
@@ -21,6 +21,7 @@ _SIZES = ("_bytes", "mem_total")
     examples=(
         ("kstore info", "for people"),
         ("kstore info --format '{{.store.root}}'", "one fact, for scripts"),
+        ("kstore info --format '{{.Host.MemTotal}}'", "by podman's name for it"),
     ),
 )
 @format_option(example="store.root")
@@ -33,9 +34,20 @@ def command(session: Session, form: str | None) -> None:
     with session.open_store("info", read_only=True) as store:
         facts = store_info(store).to_json()
     if shape.given:
-        shape.write_one(facts)
+        shape.write_list([_with_podman_names(facts)], as_json=lambda: facts)
     else:
         write("\n".join(_lines(facts)))
+
+
+def _with_podman_names(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What templates can use: the facts, and some of them by the names podman has for them."""
+    store = facts["store"]
+    known = {"GraphRoot": store["root"], "ImageStore": {"Number": store["images"]}}
+    return {
+        **facts,
+        "store": {**store, **known},
+        "Version": {"Version": facts["versions"]["kstore"]},
+    }
 
 
 def _lines(facts: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_KPOD = "kpod-json"
+_KINDS = ("all", "container", "image")
+
 
 @declare(
     "inspect",
@@ -33,12 +36,22 @@ __all__ = ["command"]
         ("kstore inspect busybox", "everything, as a JSON array"),
         ("kstore inspect --format '{{.Id}}' busybox", "the ID alone"),
         ("kstore inspect --format '{{json .Config.Env}}' busybox", "a part, as JSON"),
+        ("kstore inspect --format kpod-json busybox", "the object kpod printed"),
         ("kstore inspect --no-tags docker://busybox", "at the registry, without pulling it"),
         ("kstore inspect --raw oci:layout:v1", "the manifest, byte for byte"),
     ),
 )
 @image_argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @format_option(example="Id")
+@click.option(
+    "-t",
+    "--type",
+    "kind",
+    type=click.Choice(_KINDS),
+    default="all",
+    show_default=True,
+    help="What a name means; with all, a container comes before an image",
+)
 @click.option("--raw", is_flag=True, help="The manifest as it is (an index, if it is one)")
 @click.option("--config", is_flag=True, help="The config; as it is, with --raw")
 @click.option("-n", "--no-tags", is_flag=True, help="Do not ask for the repository's other tags")
@@ -49,18 +62,23 @@ def command(
     session: Session,
     images: tuple[str, ...],
     form: str | None,
+    kind: str,
     raw: bool,
     config: bool,
     no_tags: bool,
     platform: Platform | None,
     registry: RegistryOptions,
 ) -> None:
-    """Show everything about images.
+    """Show everything about images, and about working containers.
 
-    IMAGE is a name or an ID in the store, or TRANSPORT:REFERENCE for an image elsewhere, of which
-    only the manifest and the config are fetched.  Prints a JSON array with an object for each
-    image.
+    IMAGE is a name or an ID in the store, also of a container, or TRANSPORT:REFERENCE for an image
+    elsewhere, of which only the manifest and the config are fetched.  Prints a JSON array with an
+    object for each.  Size is what the image's blobs take in the store, layers as they were
+    received.
     """
+    if form == _KPOD and not (raw or config):
+        _write_kpod(session, images)
+        return
     shape = Form(form)
     if raw or config:
         _require_one(images, form)
@@ -71,11 +89,25 @@ def command(
         found = []
         for image in images:
             try:
-                found.append(_inspect(session, places, image, platform, tags=not no_tags))
+                found.append(
+                    _container(places, image, kind)
+                    or _inspect(session, places, image, platform, tags=not no_tags)
+                )
             except KstoreError as error:
                 session.report(error)
     shape.write_list(found)
     session.finish()
+
+
+def _write_kpod(session: Session, images: tuple[str, ...]) -> None:
+    from kstore.operations.inspect import inspect_image
+    from kstore.operations.kpod_json import kpod_object
+
+    image = _in_store(images[0])
+    if len(images) > 1 or image is None:
+        raise InvalidInputError(f"--format {_KPOD} takes one image, of the store")
+    with session.open_store("inspect", read_only=True) as store:
+        write_json(kpod_object(inspect_image(store, image)))
 
 
 class _Places(ExitStack):
@@ -113,6 +145,17 @@ def _in_store(image: str) -> str | None:
     if split is None:
         return image
     return split[1] if split[0] in STORE_TRANSPORTS else None
+
+
+def _container(places: _Places, text: str, kind: str) -> dict[str, Any] | None:
+    """A working container; None where ``text`` means none, or may not mean one."""
+    if kind == "image" or _in_store(text) != text:
+        return None
+    from kstore.operations.inspect_container import find_container, inspect_container
+
+    if kind == "all" and find_container(places.store, text) is None:
+        return None
+    return inspect_container(places.store, text).to_json()
 
 
 def _inspect(

@@ -21,7 +21,12 @@ __all__ = ["command"]
     ),
 )
 @image_argument("images", metavar="[IMAGE]...", nargs=-1)
-@click.option("-f", "--force", is_flag=True, help="Remove an image by ID with all of its names")
+@click.option(
+    "-f",
+    "--force",
+    is_flag=True,
+    help="Also an image with several names (by ID), or that containers were made from",
+)
 @click.option("-a", "--all", "all_images", is_flag=True, help="Remove every image")
 @pass_session
 def command(session: Session, images: tuple[str, ...], force: bool, all_images: bool) -> None:

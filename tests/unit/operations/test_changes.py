@@ -59,3 +59,11 @@ def test_what_other_names_are_set_to_stays() -> None:
     run = {"Env": ["PATH=/bin", "A=1"], "Labels": {"x": "1"}}
     apply_changes(run, ["ENV A=2", "LABEL y=2"])
     assert run == {"Env": ["PATH=/bin", "A=2"], "Labels": {"x": "1", "y": "2"}}
+
+
+@pytest.mark.parametrize("change", ['CMD=["\\ud800"]', 'VOLUME=["/a\\u0000b"]'])
+def test_an_escape_cannot_bring_in_what_no_config_can_hold(change: str) -> None:
+    run: dict[str, object] = {}
+    with pytest.raises(InvalidInputError):
+        apply_changes(run, [change])
+    assert run == {}

@@ -43,3 +43,20 @@ def test_an_id_of_several_names_or_none_is_refused(store: Store) -> None:
 def test_a_name_that_is_not_there_is_not_found(store: Store) -> None:
     with pytest.raises(ImageNotFoundError):
         untag_image(store, "app")
+
+
+def test_a_digest_never_takes_a_name_away_that_does_not_have_it(store: Store) -> None:
+    put_image(store, IMAGE, "localhost/app:1", f"localhost/pinned@{IMAGE.raw.digest}")
+    with pytest.raises(InvalidInputError, match="not a name") as caught:
+        untag_image(store, f"localhost/app:1@{IMAGE.raw.digest}")
+    assert caught.value.hint == "kstore untag localhost/app:1"
+    untag_image(store, f"localhost/pinned@{IMAGE.raw.digest}")
+    assert [str(record.name) for record in store.names()] == ["localhost/app:1"]
+
+
+def test_a_name_of_another_registry_stays_where_only_its_end_was_said(store: Store) -> None:
+    put_image(store, IMAGE, "a.example/app:1", "b.example/app:1")
+    with pytest.raises(ImageNotFoundError) as caught:
+        untag_image(store, "app:1")
+    assert caught.value.hint == "did you mean a.example/app:1 or b.example/app:1?"
+    assert len(store.names()) == 2
