@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kstore.errors import NotFoundError
-from kstore.operations.draft import CopyData, Draft
+from kstore.operations.draft import Draft, DraftData
 from kstore.operations.inspect import time_text
 from kstore.store import ContainerRecord, Store
 
@@ -18,7 +18,7 @@ class ContainerInspection:
     """A container, and the settings it will have as an image."""
 
     record: ContainerRecord
-    data: CopyData
+    data: DraftData
 
     def to_json(self) -> dict[str, Any]:
         """The inspection with the keys podman uses, where it has such a thing."""
