@@ -24,6 +24,7 @@ from kstore.digest import Digest
 from kstore.errors import (
     BlobNotFoundError,
     DigestMismatchError,
+    ImageNotFoundError,
     ManifestNotFoundError,
     NotFoundError,
     UnsupportedError,
@@ -123,7 +124,13 @@ class CopySource(ImageSource):
         if found is None:
             return None
         lease = self._open.enter_context(self._store.lease(f"copy {found.image.short_id}"))
-        lease.hold_image(found)
+        try:
+            lease.hold_image(found)
+        except BlobNotFoundError as exc:
+            raise ImageNotFoundError(
+                f"image {found.image.short_id} was removed meanwhile",
+                hint="pull or load that image again",
+            ) from exc
         raw = self._store.read_manifest(found.manifest)
         return raw, parse_image(raw)
 
