@@ -170,7 +170,7 @@ class Image(Closing):
 
     @property
     def size(self) -> int | None:
-        """Bytes of the manifest, the config and the layers as they are stored, each blob once.
+        """Bytes of the config and the layers as they are stored, each blob once.
 
         None where that is not known: for an index, and for layers of unknown size.
         """
@@ -180,7 +180,7 @@ class Image(Closing):
         if self.config_info is not None:
             sizes[self.config_info.digest] = self.config_info.size
         known = [size for size in sizes.values() if size is not None]
-        return len(self.raw.data) + sum(known) if len(known) == len(sizes) else None
+        return sum(known) if len(known) == len(sizes) else None
 
     def inspect(self) -> ImageInspectInfo:
         """The few facts that every tool shows; InvalidManifestError for an index."""
