@@ -8,9 +8,10 @@ _START = """\
 Start-up of the interpreter. CPU time, the smallest of 15 runs: Python alone 8 ms; with click, \
 sqlite3, json, hashlib and dataclasses 38 ms; with urllib3 and ssl 73 ms; all of `kstore tag` \
 49 ms. Done: lazy commands and imports (pinned by tests/architecture), rare garbage collection, \
-an exit that does not take the interpreter apart; together they halved it. Tried: http.client in \
-place of urllib3, which gives 13 ms; that meets no goal, and a well-kept library is worth them. What it \
-would take to reach podman: a program that is not interpreted, or one that stays running."""
+an exit that does not take the interpreter apart; together they halved it. Tried: http.client \
+in place of urllib3, which gives 13 ms; that meets no goal, and a well-kept library is worth \
+them. What it would take to reach podman: a program that is not interpreted, or one that stays \
+running."""
 
 _REGISTRY = """\
 The registry: kstore is idle for most of the time (wall clock less user and system in the table) \
