@@ -114,11 +114,15 @@ class Image(Closing):
     Closing it, or leaving its context, closes the source it is read from.
     """
 
+    raw: RawManifest
+    signatures: Sequence[bytes]
+    document: Manifest | Index | Legacy
+
     def __init__(self, admitted: Admitted) -> None:
         self._source = admitted.unparsed.source
         self.raw = admitted.unparsed.raw
         self.signatures = admitted.unparsed.signatures
-        self.document: Manifest | Index | Legacy = (
+        self.document = (
             parse_legacy(self.raw) if self.raw.media_type in SCHEMA1 else parse(self.raw)
         )
 
