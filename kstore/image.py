@@ -59,6 +59,7 @@ class UnparsedImage:
 
     @property
     def reference(self) -> ImageReference:
+        """What the image was asked for by."""
         return self.source.reference
 
     @cached_property
@@ -81,6 +82,7 @@ class UnparsedImage:
 
     @cached_property
     def signatures(self) -> Sequence[bytes]:
+        """The signatures that came with the manifest, as bytes."""
         return self.source.read_signatures(self.member.digest if self.member else None)
 
 
