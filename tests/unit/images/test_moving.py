@@ -185,6 +185,15 @@ def test_an_image_is_pushed_as_it_is(own: FixtureStore, app: App) -> None:
             assert server.manifests[path]["1"] == (own.b.raw.media_type, own.b.raw.data)
 
 
+def test_an_image_is_pushed_by_a_name_and_an_id_that_agree(
+    own: FixtureStore, app: App, tmp_path: Path
+) -> None:
+    destination = f"oci:{tmp_path / 'out'}:x"
+    assert push_image(own.store, app, f"foobar@{own.b.id}", destination).digest == own.b.raw.digest
+    with pytest.raises(ImageNotFoundError):
+        push_image(own.store, app, f"foobar@{own.a.id}", destination)
+
+
 @pytest.mark.parametrize("kind", ["none", "zstd"])
 def test_layers_are_pushed_in_the_compression_that_is_asked_for(
     own: FixtureStore, app: App, tmp_path: Path, kind: str
