@@ -42,7 +42,12 @@ def command(session: Session, form: str | None) -> None:
 def _with_podman_names(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """What templates can use: the facts, and some of them by the names podman has for them."""
     store = facts["store"]
-    known = {"GraphRoot": store["root"], "ImageStore": {"Number": store["images"]}}
+    known = {
+        "GraphRoot": store["root"],
+        "GraphDriverName": "kstore",
+        "ImageStore": {"Number": store["images"]},
+        "ContainerStore": {"Number": store["containers"]},
+    }
     return {
         **facts,
         "store": {**store, **known},

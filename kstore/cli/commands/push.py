@@ -59,7 +59,7 @@ def command(
 
     session.on_interrupt = "layers that were sent are kept by the registry"
     with (
-        session.open_store("push") as store,
+        session.open_store("push", create=False) as store,
         session.app.transports(store, registry, session.cancel) as transports,
         displayed(session, progress, PUSHING, quiet=quiet) as sink,
     ):
