@@ -50,6 +50,16 @@ class Scene:
         assert result.code == 0, result.err
         return result.out
 
+    def place(self, name: str) -> str:
+        """Where skopeo and podman find a committed image: of an OCI layout, such as the store,
+        they take no manifests of docker's."""
+        if "docker" not in name:
+            return f"oci:{self.root}:localhost/{name}:latest"
+        directory = self.root.with_name(name)
+        if not directory.exists():
+            self.kstore("copy", "-q", f"kstore:localhost/{name}", f"dir:{directory}")
+        return f"dir:{directory}"
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
@@ -120,8 +130,7 @@ def test_umoci_unpacks_what_was_committed(
 def test_skopeo_reads_the_config_and_copies_every_layer(
     scene: Scene, tmp_path: Path, require_program: Callable[[str], str], name: str
 ) -> None:
-    skopeo = require_program("skopeo")
-    source = f"oci:{scene.root}:localhost/{name}:latest"
+    skopeo, source = require_program("skopeo"), scene.place(name)
     config = json.loads(tool(skopeo, "inspect", "--config", source))
     assert config["created"] == "1970-01-02T00:00:00Z"
     assert config["author"] == "me"
@@ -136,16 +145,17 @@ def test_skopeo_reads_the_config_and_copies_every_layer(
         "Labels": {"k": "v", "name": "image"},
         "StopSignal": "SIGINT",
     }
-    # Only what is copied is hashed, and unpacked where the layers of the target are compressed.
+    # Skopeo hashes what it copies, and unpacks what goes into an archive.
     tool(skopeo, "copy", "-q", source, f"dir:{tmp_path / 'copy'}")
-    tool(skopeo, "copy", "-q", source, f"docker-archive:{tmp_path / 'archive.tar'}")
+    if "zstd" not in name:
+        tool(skopeo, "copy", "-q", source, f"docker-archive:{tmp_path / 'archive.tar'}")
 
 
 @pytest.fixture(scope="module")
 def podman(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     with Podman(tmp_path_factory.mktemp("podman") / "storage") as podman:
         for name in OPTIONS:
-            podman.run("pull", "-q", f"oci:{scene.root}:localhost/{name}:latest")
+            podman.run("pull", "-q", scene.place(name))
         yield podman
 
 
@@ -153,9 +163,16 @@ def podman(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
 def test_podman_sees_the_same_image(scene: Scene, podman: Podman, name: str) -> None:
     [ours] = json.loads(scene.kstore("inspect", f"localhost/{name}"))
     [theirs] = json.loads(podman.run("image", "inspect", ours["Id"]))
-    for key in ("Id", "Digest", "Created", "Author", "Config", "RootFS", "Labels", "Comment"):
+    # Several of these are one config in several manifests, of which podman keeps the first one.
+    for key in ("Id", "Created", "Author", "Architecture", "Os", "Config", "RootFS", "Labels"):
         assert ours[key] == theirs[key], key
     form = ("history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", ours["Id"])
     assert scene.kstore(*form) == podman.run(*form)
-    ours_changed = sorted(scene.kstore("diff", ours["Id"]).splitlines())
-    assert ours_changed == sorted(podman.run("diff", ours["Id"]).splitlines())
+
+    def changes(text: str) -> list[str]:
+        """Without what a directory hides as a whole, which podman's diff does not tell."""
+        return sorted(line for line in text.splitlines() if "/opaque" not in line)
+
+    told = changes(scene.kstore("diff", ours["Id"]))
+    assert told == changes(podman.run("diff", ours["Id"]))
+    assert ("D /etc/gone" in told) is ("squashed" not in name)
