@@ -23,7 +23,7 @@ _COLUMNS = ("wall", "fastest", "slowest", "user", "system", "memory", "ratio")
 
 _ORDER = (
     *("pull", "push", "again", "images", "filter", "tag", "untag"),
-    *("find-name", "find-ID", "find-prefix", "commit"),
+    *("find", "commit"),
     *("save", "load", "copy-oci", "copy-dir", "gzip"),
 )
 

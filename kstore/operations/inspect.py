@@ -65,6 +65,7 @@ class ImageInspection:
             "ManifestType": self.raw.media_type,
             "Manifests": [str(digest) for digest in self.image.manifests],
             "Config": self.config_json.get("config") or {},
+            "GraphDriver": {"Name": "kstore", "Data": {}},
             "RootFS": {"Type": "layers", "Layers": [str(d) for d in config.diff_ids]},
             "Layers": [
                 {"MediaType": la.media_type, "Digest": str(la.digest), "Size": la.size}

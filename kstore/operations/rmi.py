@@ -41,7 +41,7 @@ def remove_images(
     if all_images and texts:
         raise InvalidInputError("--all takes no image names")
     if not (all_images or texts or filters):
-        raise InvalidInputError("say which image to remove, or --all")
+        raise InvalidInputError("say which image to remove, or give --filter or --all")
     listed = list_images(store, None, filters) if filters else None
     all_names = False
     if listed is not None and not texts:

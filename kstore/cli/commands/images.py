@@ -130,7 +130,7 @@ def _fields(
 ) -> dict[str, Any]:
     from kstore.operations.inspect import repo_digests, repo_tags
 
-    age, size = human_age(row.created, now), human_size(row.size)
+    age = human_age(row.created, now)
     return {
         "ID": short_id(row.id, full=no_trunc),
         "Name": str(row.name.name) if row.name else NONE,
@@ -145,9 +145,9 @@ def _fields(
         "CreatedSince": age,
         "CreatedAt": row.created,
         "CreatedTime": row.created,
-        "Size": size,
+        "Size": human_size(row.size),
         "Bytes": row.size,
-        "VirtualSize": size,
+        "VirtualSize": row.size,
         "Platform": str(row.image.platform),
         "Labels": row.image.labels,
         "Dangling": not row.image.names,

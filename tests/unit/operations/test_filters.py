@@ -219,6 +219,7 @@ def test_an_image_without_a_name_that_others_are_built_upon_is_intermediate(stor
         "middle": image_of(low, high),
         "top": image_of(low, high, higher),
         "reordered": image_of(high, low, higher),
+        "on another base": image_of(higher, high),
         "same layers": image_of(low, high, higher, name="other"),
     }
     for word, image in images.items():

@@ -89,6 +89,7 @@ def test_a_store_of_the_first_version_can_be_read_as_it_is(root: Path):
         assert store.layer_facts.about(image.layers[0].digest) is None
         assert store.facts().schema_version == 1
         store.layer_facts.record([fact(1)])
+        assert store._session.db.row("PRAGMA query_only") == (1,)
         with pytest.raises(StorageError, match="can only be read"):
             store.untag(store.names()[0].name)
         assert store.check(deep=True).problems == ()

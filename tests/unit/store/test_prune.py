@@ -92,10 +92,11 @@ def test_the_log_keeps_the_newest_changes_of_each_name(
     for _ in range(4):
         store.untag(named("often"))
         store.tag(found.manifests[0], [named("often")])
+    before = store.name_log(named("often"))
     assert store.prune(dry_run=True).log_entries_removed == 6
-    assert len(store.name_log(named("often"))) == 9
+    assert store.name_log(named("often")) == before
     assert store.prune().log_entries_removed == 6
-    assert [change.new is None for change in store.name_log(named("often"))] == [False, True, False]
+    assert store.name_log(named("often")) == before[:3]
     assert len(store.name_log(named("once"))) == 1
 
 
