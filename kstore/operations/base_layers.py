@@ -1,15 +1,16 @@
-"""The layers below a working container, and what they show together."""
+"""The layers below a working container, its own one, and what they show together."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
 from kstore.compression import decompressor, detect
 from kstore.descriptor import Descriptor
-from kstore.errors import BlobNotFoundError, ImageNotFoundError
+from kstore.errors import BlobNotFoundError, ImageNotFoundError, StoreDamagedError
 from kstore.formats.layer_tar import TarReader
 from kstore.manifest import RawManifest, parse_image
 from kstore.operations.layer_stream import MAX_TAR
@@ -19,7 +20,7 @@ from kstore.tree.contents import Contents
 from kstore.tree.layer import LayerTar, TreeRules
 from kstore.tree.squash import LayerOpener, SquashedTar
 
-__all__ = ["hold_base", "layer_openers", "read_base", "shown_files"]
+__all__ = ["has_files", "hold_base", "layer_openers", "read_base", "shown_files"]
 
 #: What the base shows, without the contents of files: found out once, and kept.
 _OUTLINE = "base.tar"
@@ -52,6 +53,17 @@ def _gone_is_named(record: ContainerRecord) -> Iterator[None]:
         raise ImageNotFoundError(
             f"the image {str(record.image_id)[:12]} of container {record.name} is gone",
             hint="pull or load that image again",
+        ) from exc
+
+
+def has_files(record: ContainerRecord) -> bool:
+    """Whether anything is in a container's writable layer; StoreDamagedError."""
+    try:
+        return bool(os.listdir(record.upper))  # noqa: PTH208 - only whether there is any
+    except OSError as exc:
+        raise StoreDamagedError(
+            f"cannot read the files of container {record.name}: {exc.strerror}",
+            hint=f"kstore rm {record.name}",
         ) from exc
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kstore.errors import NotFoundError
-from kstore.operations.draft import CopyData, Draft
+from kstore.operations.draft import Draft, DraftData
 from kstore.operations.inspect import time_text
 from kstore.operations.sizes import writable_size
 from kstore.store import ContainerRecord, Store
@@ -22,7 +22,7 @@ class ContainerInspection:
     """
 
     record: ContainerRecord
-    data: CopyData
+    data: DraftData
     size: int | None = None
 
     def to_json(self) -> dict[str, Any]:

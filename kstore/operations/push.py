@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kstore.compression import Kind
 from kstore.copier import CopyOptions, copy_image
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
@@ -20,9 +21,12 @@ __all__ = ["PushOptions", "PushResult", "push_image"]
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """``parallel``: blobs moved at once."""
+    """``parallel``: blobs moved at once.  ``compression``: of all layers, None for what each one
+    has.  ``remove_signatures``: leave the signatures behind."""
 
     parallel: int = 6
+    compression: Kind | None = None
+    remove_signatures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ def push_image(
 ) -> PushResult:
     """Push ``image`` (name or ID) to ``destination``, or under its own name.
 
-    Manifest and blobs leave byte for byte as they came; blobs the registry has are not sent.  A
+    Manifest and blobs leave byte for byte as they came, unless another compression is asked for;
+    blobs the registry has are not sent.  A
     name that stands for an index, all of which is in the store, is pushed with all its members.
     Raises ImageNotFoundError, InvalidInputError, and what the registry answers.
     """
@@ -56,7 +61,13 @@ def push_image(
         source,
         target,
         AcceptAnything(),
-        CopyOptions(parallel=options.parallel, instances="all"),
+        CopyOptions(
+            parallel=options.parallel,
+            instances="all",
+            compression=options.compression,
+            force_compression=options.compression is not None,
+            remove_signatures=options.remove_signatures,
+        ),
         progress=progress,
         cancel=cancel,
     )
