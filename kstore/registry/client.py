@@ -5,7 +5,6 @@ Source: OCI distribution specification 1.1.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from kstore.registry.pages import listing
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.targets import blob_target, is_path, mount_target, tags_target
 from kstore.registry.upload import BlobUpload
-from kstore.registry.wide import WORTHWHILE, WideDownload
+from kstore.registry.wide import WORTHWHILE, WideDownload, WideLane
 from kstore.streams import ByteStream, Cancel, Closing
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class RegistryClient(Closing):
             host, settings, credentials, cancel or Cancel(), warn or (lambda _: None)
         )
         self._manifests = Manifests(self._exchange)
-        self._wide = threading.Lock()
+        self._wide = WideLane()
 
     def ping(self) -> None:
         """Check that a registry answers and takes the credentials; AuthError if it does not."""
@@ -149,7 +148,7 @@ class RegistryClient(Closing):
         first = reopen(offset, None, validator)
         if descriptor.size - first.offset < WORTHWHILE:
             return first
-        return WideDownload(first, descriptor.size, reopen, self._exchange.settings, self._wide)
+        return WideDownload(first, descriptor, reopen, self._exchange.settings, self._wide)
 
     def upload_blob(
         self,

@@ -122,11 +122,10 @@ FACTORIES: Mapping[str, _Factory] = {
 #: The names of the store's own transport.
 STORE_TRANSPORTS = tuple(name for name, make in FACTORIES.items() if make is _storage)
 
-_REGISTRY_ROAD = "push it to a registry and pull it from there (`kstore serve` runs one)"
-
 #: Transports of this family that kstore does not have, and the way round.
 _MISSING: Mapping[str, str] = {
-    "containers-storage": _REGISTRY_ROAD,
+    "containers-storage": "`podman save IMAGE | kstore load` brings an image of podman's into the"
+    " store, and `kstore save IMAGE | podman load` the other way",
 }
 
 

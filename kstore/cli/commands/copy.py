@@ -59,10 +59,10 @@ def command(
 ) -> None:
     """Copy an image from one place to another, of whatever kind.
 
-    SOURCE and DESTINATION are docker://NAME, kstore:NAME, oci:DIR[:REF], oci-archive:FILE[:REF],
-    docker-archive:FILE[:NAME], docker-daemon:NAME:TAG, dir:DIR, or tarball:FILE (to read).  The
-    file - is standard input or output.  Nothing about the image changes unless an option asks for
-    it, or the destination cannot take it as it is.
+    SOURCE and DESTINATION are docker://NAME, docker-daemon:NAME:TAG, docker-archive:FILE[:NAME],
+    kstore:NAME (or storage:NAME), oci:DIR[:REF], oci-archive:FILE[:REF], dir:DIR, or, to read,
+    tarball:FILE[:FILE...].  The file - is standard input or output.  Nothing about the image
+    changes unless an option asks for it, or the destination cannot take it as it is.
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import COPYING
