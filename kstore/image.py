@@ -39,6 +39,7 @@ __all__ = [
     "TrustPolicy",
     "UnparsedImage",
     "admit",
+    "admit_index",
     "choose_member",
     "is_attestation",
 ]
@@ -88,6 +89,11 @@ class TrustPolicy(Protocol):
         """
         ...
 
+    def check_index(self, image: UnparsedImage) -> str:
+        """As :meth:`check`, of an index that is opened only to find members, each of which is
+        checked for itself: what signs the members need not sign the index too."""
+        return self.check(image)
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -102,16 +108,32 @@ def admit(unparsed: UnparsedImage, policy: TrustPolicy) -> Admitted:
     return Admitted(unparsed, policy.check(unparsed))
 
 
+def admit_index(unparsed: UnparsedImage, policy: TrustPolicy) -> Admitted:
+    """Ask ``policy`` about an index each of whose members will be asked about; PolicyRejectedError.
+
+    The bytes themselves say whether they are an index, so nobody can get an image past
+    :func:`admit` this way.
+    """
+    if not unparsed.raw.is_index:
+        return admit(unparsed, policy)
+    return Admitted(unparsed, policy.check_index(unparsed))
+
+
 class Image:
     """An admitted manifest or index, parsed."""
 
     def __init__(self, admitted: Admitted) -> None:
+        self._unparsed = admitted.unparsed
         self._source = admitted.unparsed.source
         self.raw = admitted.unparsed.raw
-        self.signatures = admitted.unparsed.signatures
         self.document: Manifest | Index | Legacy = (
             parse_legacy(self.raw) if self.raw.media_type in SCHEMA1 else parse(self.raw)
         )
+
+    @property
+    def signatures(self) -> Sequence[bytes]:
+        """The signatures that came with it, read when they are needed."""
+        return self._unparsed.signatures
 
     @cached_property
     def config(self) -> ImageConfig:

@@ -14,6 +14,7 @@ from kstore.cli.options import (
     digestfile_option,
     progress_option,
     quiet_option,
+    trust_options,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
@@ -21,6 +22,7 @@ from kstore.cli.session import Session, pass_session
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
     from kstore.copier import CopyOptions
+    from kstore.image import TrustPolicy
 
 __all__ = ["command"]
 
@@ -45,6 +47,7 @@ __all__ = ["command"]
 @quiet_option("No progress, only errors")
 @progress_option
 @both_registries_options
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -56,6 +59,7 @@ def command(
     quiet: bool,
     progress: str,
     registries: tuple[RegistryOptions, RegistryOptions],
+    policy: TrustPolicy,
 ) -> None:
     """Copy an image from one place to another, of whatever kind.
 
@@ -77,6 +81,7 @@ def command(
             parse_end(here, source),
             parse_end(there, destination),
             options,
+            policy=policy,
             retries=retries,
             progress=sink,
             cancel=session.cancel,

@@ -14,12 +14,15 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     registry_options,
+    remove_signatures_option,
+    trust_options,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
+    from kstore.image import TrustPolicy
 
 __all__ = ["command"]
 
@@ -37,7 +40,9 @@ __all__ = ["command"]
 @quiet_option("No progress, only errors")
 @progress_option
 @digestfile_option
+@remove_signatures_option
 @registry_options
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -46,7 +51,9 @@ def command(
     quiet: bool,
     progress: str,
     digestfile: Path | None,
+    remove_signatures: bool,
     registry: RegistryOptions,
+    policy: TrustPolicy,
 ) -> None:
     """Send an image from the store to a registry.
 
@@ -55,16 +62,17 @@ def command(
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import PUSHING
-    from kstore.operations.push import push_image
+    from kstore.operations.push import PushOptions, push_image
 
     session.on_interrupt = "layers that were sent are kept by the registry"
+    options = PushOptions(remove_signatures=remove_signatures, policy=policy)
     with (
         session.open_store("push") as store,
         session.app.transports(store, registry, session.cancel) as transports,
         displayed(session, progress, PUSHING, quiet=quiet) as sink,
     ):
         result = push_image(
-            store, transports, image, destination, progress=sink, cancel=session.cancel
+            store, transports, image, destination, options, progress=sink, cancel=session.cancel
         )
     if digestfile is not None:
         write_digest_file(digestfile, result.digest, "the image was pushed")
