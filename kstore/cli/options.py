@@ -34,6 +34,7 @@ __all__ = [
     "registry_options",
     "remove_signatures_option",
     "server_options",
+    "signing_options",
     "trust_options",
 ]
 
@@ -232,6 +233,52 @@ def _particular(
         creds=general.creds if creds is None else creds,
         tls_verify=general.tls_verify if tls_verify is None else tls_verify,
     )
+
+
+_SIGNING = (
+    click.option(
+        "--sign-by",
+        "gpg_keys",
+        metavar="KEY",
+        multiple=True,
+        help="Sign with this key of GnuPG: a fingerprint, an ID or an address; may be repeated",
+    ),
+    click.option(
+        "--sign-passphrase-file",
+        "passphrase_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The passphrase of that key is the first line of FILE",
+    ),
+    click.option(
+        "--sign-identity",
+        metavar="NAME",
+        help="Sign as the image NAME, if not as the one that is written",
+    ),
+)
+
+
+def signing_options(function: F) -> F:
+    """How what is written is signed: gives the command ``signing``, a SigningOptions."""
+
+    @functools.wraps(function)
+    def with_signing(
+        *args: Any,
+        gpg_keys: tuple[str, ...],
+        passphrase_file: Path | None,
+        sign_identity: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        from kstore.app import SigningOptions
+
+        signing = SigningOptions(gpg_keys, passphrase_file, sign_identity)
+        return function(*args, signing=signing, **kwargs)
+
+    decorated: Any = with_signing
+    for option in reversed(_SIGNING):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
 
 
 _TRUST = (

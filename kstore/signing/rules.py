@@ -5,7 +5,7 @@ Source: containers-policy.json(5), "Policy" and "Scopes".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,10 +13,11 @@ from typing import Literal
 from kstore.errors import PolicyRejectedError
 from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
+from kstore.signing.identities import MatchRepoDigestOrExact
 from kstore.signing.policyfile import PolicyDocument
-from kstore.signing.requirements import InsecureAcceptAnything, Requirement
+from kstore.signing.requirements import InsecureAcceptAnything, Keys, Requirement, SignedBy
 
-__all__ = ["Rule", "TrustRules"]
+__all__ = ["Rule", "TrustRules", "signed_by_keys"]
 
 #: The store's own transport, with the names it goes by in policies.
 _STORE_TRANSPORTS = ("kstore", "storage")
@@ -43,6 +44,30 @@ class Rule:
         where = self.transport if not self.scope else f"{self.transport}:{self.scope}"
         which = "the default" if self.section == "default" else f"the rule for {where}"
         return f"{which} in {self.file}"
+
+
+def signed_by_keys(files: Sequence[Path]) -> TrustPolicy:
+    """The policy of whoever has keys at hand: every image must be signed by one, as itself."""
+    keys = Keys(tuple(str(file) for file in files))
+    only = SignedBy(keys, MatchRepoDigestOrExact())
+    return _OneRule((only,))
+
+
+@dataclass(frozen=True, slots=True)
+class _OneRule(TrustPolicy):
+    requirements: tuple[Requirement, ...]
+
+    def check(self, image: UnparsedImage) -> str:
+        try:
+            for requirement in self.requirements:
+                requirement.check(image)
+        except PolicyRejectedError as exc:
+            name = f"{image.reference.transport}:{image.reference.within_transport}"
+            raise PolicyRejectedError(f"{name} is not trusted, because {exc.message}") from exc
+        return "; ".join(map(str, self.requirements))
+
+    def check_index(self, image: UnparsedImage) -> str:
+        return "its members answer for it"
 
 
 class TrustRules(TrustPolicy):

@@ -15,13 +15,14 @@ from kstore.cli.options import (
     quiet_option,
     registry_options,
     remove_signatures_option,
+    signing_options,
     trust_options,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from kstore.app import RegistryOptions
+    from kstore.app import RegistryOptions, SigningOptions
     from kstore.image import TrustPolicy
 
 __all__ = ["command"]
@@ -33,6 +34,7 @@ __all__ = ["command"]
         ("kstore push quay.io/me/app:1", "under its own name"),
         ("kstore push app registry.example.org/team/app:1", "under another name"),
         ("kstore push --digestfile digest.txt app quay.io/me/app", "note what was pushed"),
+        ("kstore push --sign-by me@example.org app quay.io/me/app", "and vouch for it"),
     ),
 )
 @image_argument()
@@ -42,6 +44,7 @@ __all__ = ["command"]
 @digestfile_option
 @remove_signatures_option
 @registry_options
+@signing_options
 @trust_options
 @pass_session
 def command(
@@ -53,6 +56,7 @@ def command(
     digestfile: Path | None,
     remove_signatures: bool,
     registry: RegistryOptions,
+    signing: SigningOptions,
     policy: TrustPolicy,
 ) -> None:
     """Send an image from the store to a registry.
@@ -65,7 +69,12 @@ def command(
     from kstore.operations.push import PushOptions, push_image
 
     session.on_interrupt = "layers that were sent are kept by the registry"
-    options = PushOptions(remove_signatures=remove_signatures, policy=policy)
+    options = PushOptions(
+        signers=session.app.signers(signing),
+        sign_identity=signing.image_name,
+        remove_signatures=remove_signatures,
+        policy=policy,
+    )
     with (
         session.open_store("push") as store,
         session.app.transports(store, registry, session.cancel) as transports,
