@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import selectors
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from kstore.blobs import storage_errors
 from kstore.errors import InvalidInputError, KstoreError, NotFoundError, UnsupportedError
+from kstore.registry.answers import plain_text
 from kstore.signing.claim import BadSignatureError
 from kstore.signing.openpgp import MalformedError, check_message, primary_keys
 from kstore.signing.simple import MAX_PAYLOAD
@@ -45,6 +47,12 @@ _MAX_STATUS = 64 << 10
 _INSTALL = "install GnuPG (on Debian: apt-get install gnupg gpgv)"
 
 _STATUS = b"[GNUPG:] "
+_FAILURE = re.compile(r"^\[GNUPG:\] FAILURE \S+ (\d{1,12})$", re.MULTILINE)
+_REASON = re.compile(r"^gpg: (.+)$", re.MULTILINE)
+# Of gpg-error.h: who reports an error, and errors.
+_PINENTRY = 5
+_BAD_PASSPHRASE = 11
+_NOT_ASKED = frozenset({_BAD_PASSPHRASE, 85})  # the second: there is no pinentry
 #: Status lines that show a signature to be worthless, and what they mean; in the order in which
 #: they explain most.
 _FATAL: Mapping[str, str] = {
@@ -239,7 +247,7 @@ def sign_message(
     )
     message = bytes(result.data)
     if not message or result.returncode != 0:
-        raise _refused(fingerprint, str(result.status or ""), passphrase)
+        raise _refused(fingerprint, str(result.stderr), passphrase)
     try:
         check_message(message)
     except MalformedError as exc:
@@ -247,15 +255,23 @@ def sign_message(
     return message
 
 
-def _refused(fingerprint: str, status: str, passphrase: str | None) -> KstoreError:
+def _refused(fingerprint: str, said: str, passphrase: str | None) -> KstoreError:
+    """The error for what gpg wrote instead of a signature.
+
+    Its status line FAILURE has a number of libgpg-error: who failed, and of what.
+    """
     what = f"GnuPG did not sign with key {fingerprint}"
-    if "passphrase" in status or "pinentry" in status:
-        if passphrase is not None:
-            return InvalidInputError(f"{what}: the passphrase is wrong")
+    found = _FAILURE.search(said)
+    number = int(found.group(1)) if found else 0
+    source, code = number >> 24 & 0x7F, number & 0xFFFF
+    if passphrase is not None and code == _BAD_PASSPHRASE:
+        return InvalidInputError(f"{what}: the passphrase is wrong")
+    if passphrase is None and (source == _PINENTRY or code in _NOT_ASKED):
         return PassphraseNeededError(
             f"{what}: its passphrase is needed", hint="give it with --sign-passphrase-file FILE"
         )
-    return KstoreError(f"{what}: {status or 'it did not say why'}")
+    reasons = _REASON.findall(said)
+    return KstoreError(f"{what}: {plain_text(reasons[-1]) if reasons else 'it did not say why'}")
 
 
 def _gnupg(home: Path | None) -> gnupg.GPG:
