@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,11 +127,17 @@ def _requirement(value: Any, where: str) -> Requirement:
     raise _Invalid(f"{where} has the type {kind!r:.100}, which is unknown")
 
 
+# Policies of a thousand scopes are read within milliseconds: what is the same for all is made once.
+_SIGNED_BY = frozenset({"type", "keyType"})
+_GPG_KEYS = ("keyPath", "keyPaths", "keyData")
+_SIGNED_BY_TOO = frozenset({*_GPG_KEYS, "signedIdentity"})
+
+
 def _signed_by(value: Any, where: str) -> SignedBy:
-    _object(value, where, {"type", "keyType"}, {"keyPath", "keyPaths", "keyData", "signedIdentity"})
+    _object(value, where, _SIGNED_BY, _SIGNED_BY_TOO)
     if value["keyType"] not in _KEY_TYPES:
         raise _Invalid(f"{where} has the keyType {value['keyType']!r:.100}, which is unknown")
-    keys = _keys(value, where, ("keyPath", "keyPaths", "keyData"))
+    keys = _keys(value, where, _GPG_KEYS)
     return SignedBy(keys, _signed_identity(value, where), value["keyType"])
 
 
@@ -191,8 +197,7 @@ def _keys(value: dict[str, Any], where: str, names: tuple[str, ...]) -> Keys:
     (name,) = given
     found, several = value[name], name.endswith("s")
     texts = found if several else [found]
-    good = isinstance(texts, list) and all(isinstance(text, str) and text for text in texts)
-    if not good or (several and not texts):
+    if not isinstance(texts, list) or not texts or not all(map(_is_text, texts)):
         raise _Invalid(f"{where}.{name} is not {'a list of texts' if several else 'a text'}")
     if "Path" in name:
         return Keys(paths=tuple(texts))
@@ -200,6 +205,10 @@ def _keys(value: dict[str, Any], where: str, names: tuple[str, ...]) -> Keys:
         return Keys(data=tuple(base64.b64decode(text, validate=True) for text in texts))
     except (binascii.Error, ValueError) as exc:
         raise _Invalid(f"{where}.{name} is not base64") from exc
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _signed_identity(value: dict[str, Any], where: str) -> Identity:
@@ -259,20 +268,19 @@ def _map(value: Any, where: str) -> dict[str, Any]:
 
 
 def _object(
-    value: Any, where: str, required: set[str], optional: set[str] | frozenset[str] = frozenset()
+    value: Any, where: str, required: Set[str], optional: Set[str] = frozenset()
 ) -> dict[str, Any]:
     """``value`` if it is an object with all the ``required`` keys and none that is unknown."""
     found = _map(value, where)
-    if missing := required - found.keys():
-        raise _Invalid(f"{where} has no {min(missing)!r}")
-    if unknown := found.keys() - required - optional:
+    names = found.keys()
+    if not required <= names:
+        raise _Invalid(f"{where} has no {min(required - names)!r}")
+    if len(names) > len(required) and (unknown := names - required - optional):
         raise _Invalid(f"{where} has a key {min(unknown)!r:.100}, which is unknown")
     return found
 
 
-def _texts(
-    value: Any, where: str, required: set[str], optional: set[str] | frozenset[str] = frozenset()
-) -> None:
+def _texts(value: Any, where: str, required: Set[str], optional: Set[str] = frozenset()) -> None:
     """As :func:`_object`, and every value is a text."""
     for name, text in _object(value, where, required, optional).items():
         if not isinstance(text, str):
