@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kstore.cli.options import CompressionType, PlatformType
+from kstore.cli.options import CompressionType, PlatformType, remove_signatures_option
 from kstore.cli.session import Session
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ _OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "preserve_digests": click.option(
         "--preserve-digests", is_flag=True, help="Fail if a manifest had to change"
     ),
-    "remove_signatures": click.option(
-        "--remove-signatures", is_flag=True, help="Leave the signatures behind"
-    ),
+    "remove_signatures": remove_signatures_option,
 }
 
 

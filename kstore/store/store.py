@@ -162,6 +162,21 @@ class Store:
 
         return reading.read_manifest(self._session, digest)
 
+    def signatures(self, manifest: Digest) -> list[bytes]:
+        """The signatures of a stored manifest, in the order in which they came."""
+        from kstore.store import signatures
+
+        return signatures.read_signatures(self._session, manifest)
+
+    def add_signatures(self, manifest: Digest, signatures: Sequence[bytes]) -> None:
+        """Keep further signatures of a stored manifest.
+
+        Raises BlobNotFoundError if the manifest is not in the store, IntegrityError for too many.
+        """
+        from kstore.store import signatures as keeping
+
+        keeping.add_signatures(self._session, manifest, signatures)
+
     def read_blob(self, digest: Digest, *, cap: int) -> bytes:
         """A whole small blob (a config), verified.
 

@@ -102,6 +102,7 @@ def make_first_version(root: Path) -> None:
     connection.execute("DROP TABLE layer_fact")
     connection.execute("DROP VIEW containers_view")
     connection.execute("DROP TABLE container")
+    connection.execute("DROP TABLE signature")
     connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_first'")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
