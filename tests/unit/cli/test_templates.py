@@ -11,6 +11,7 @@ from kstore.cli.template_functions import FUNCTIONS
 from kstore.cli.templates import Template, column_title
 from kstore.cli.text import printable
 from kstore.errors import InvalidInputError
+from tests.support.cli import REPOSITORY
 
 RECORD: dict[str, Any] = {
     "ID": "0123456789ab",
@@ -97,6 +98,12 @@ def render(text: str, record: dict[str, Any] | None = None) -> str:
 )
 def test_templates_render(template: str, text: str) -> None:
     assert render(template) == text
+
+
+def test_the_documentation_names_every_function() -> None:
+    page = (REPOSITORY / "contrib" / "docs" / "look.md").read_text()
+    listed = page[page.index("the functions `") :].split("`")[1]
+    assert listed.split() == list(FUNCTIONS)
 
 
 def test_printf_verbs_pad_cut_and_quote() -> None:
