@@ -94,7 +94,7 @@ class Session:
         """The transports of a command that may not need the store: it is opened when it is named.
 
         ``command``, ``read_only`` and ``create`` as for :meth:`open_store`.  The file ``-`` is
-        standard input (unless that is a terminal, where nobody types an archive) or standard output.
+        standard input (unless that is a terminal, where nobody types an archive) or output.
         """
         with ExitStack() as stack:
             made = self.app.transports(
