@@ -202,6 +202,8 @@ def test_more_fields_for_templates(root: Path, command: str, template: str, text
 def test_info_knows_the_names_of_podman_in_templates_only(root: Path) -> None:
     form = "{{.Store.GraphRoot}} {{.Store.ImageStore.Number}} {{gt .Host.MemTotal 0}}"
     assert shown(root, "info", "--format", form) == f"{root} 2 true\n"
+    form = "{{.Store.GraphDriverName}} {{.Store.ContainerStore.Number}} {{gt .Host.Uptime 0}}"
+    assert shown(root, "info", "--format", form) == "kstore 0 true\n"
     facts = loaded(root, "info", "--format", "json")
     assert set(facts) == {"host", "store", "versions"}
     assert "GraphRoot" not in facts["store"]

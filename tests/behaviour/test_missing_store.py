@@ -24,6 +24,9 @@ CHANGES = [
     ["ingest", "rm", "3f4a90"],
     ["push", "app"],
     ["check"],
+    ["save", "-o", "/dev/null", "app"],
+    ["delete", "kstore:app"],
+    ["copy", "kstore:app", "dir:/nowhere"],
 ]
 LOOKS = [["images"], ["containers"], ["log"], ["info"], ["ingest", "ls"]]
 

@@ -145,6 +145,9 @@ def test_history_as_json_has_the_same_dates_and_ids(scene: Scene) -> None:
         "{{if .Dangling}}nameless{{else}}{{range .RepoTags}}<{{.}}>{{end}}{{end}}",
         '{{if eq .Tag "latest" "x"}}yes{{end}} {{lower "ABC"}} {{- " trimmed"}}',
         "table {{.Repository}}\t{{.Tag}}\t{{.ID}}",
+        "{{$n := .Tag}}{{range $i, $t := .RepoTags}}{{$i}}={{$t}} {{$n}}{{end}}",
+        "{{range $k, $v := .Labels}}{{$k}}={{$v}} {{else}}none{{end}}",
+        "{{with $l := .Labels}}{{len $l}}{{.}}{{else}}none{{end}}",
         "table {{.Repository}} {{.ID}}",
     ],
 )

@@ -75,13 +75,15 @@ def command(
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import COPYING
     from kstore.operations.copy import copy, parse_end
+    from kstore.transports import STORE_TRANSPORTS
 
+    into_store = destination.partition(":")[0] in STORE_TRANSPORTS
     session.on_interrupt = "the destination is as it was"
     options = replace(
         options, signers=session.app.signers(signing), sign_identity=signing.image_name
     )
     with (
-        both_transports(session, "copy", registries) as (here, there),
+        both_transports(session, "copy", registries, create=into_store) as (here, there),
         displayed(session, progress, COPYING, quiet=quiet) as sink,
     ):
         result = copy(

@@ -12,6 +12,7 @@ from kstore.operations.images import list_images
 from kstore.operations.working import make_container
 from kstore.platforms import Platform
 from kstore.store import Store
+from tests.support.cli import REPOSITORY, run
 from tests.support.images import TestImage, index_of, random_image
 from tests.support.layers import file, image_of, layer
 from tests.support.stores import named, put_image
@@ -204,6 +205,18 @@ def test_a_digest_keeps_the_names_that_lead_to_it(store: Store) -> None:
 def test_a_wrong_filter_is_named(shelf: Store, text: str, says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):
         parse_filters(shelf, [text])
+
+
+def test_the_documentation_and_the_help_name_every_filter(shelf: Store) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        parse_filters(shelf, ["unknown=1"])
+    keys = caught.value.message.partition("known: ")[2].rstrip(")").split(", ")
+    assert len(keys) == 12
+    page = (REPOSITORY / "contrib" / "docs" / "look.md").read_text()
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("| "))
+    assert [key for key in keys if f"`{key}=" not in rows] == []
+    help_text = "".join(run("images", "--help").out.split())
+    assert [key for key in keys if f"{key}=" not in help_text] == ["after"]
 
 
 def test_the_filter_that_was_meant_is_suggested(shelf: Store) -> None:
