@@ -60,6 +60,7 @@ class UnparsedImage:
 
     @property
     def reference(self) -> ImageReference:
+        """What the image was asked for by."""
         return self.source.reference
 
     @cached_property
@@ -82,6 +83,7 @@ class UnparsedImage:
 
     @cached_property
     def signatures(self) -> Sequence[bytes]:
+        """The signatures that came with the manifest, as bytes."""
         return self.source.read_signatures(self.member.digest if self.member else None)
 
 
@@ -131,11 +133,14 @@ class Image(Closing):
     Closing it, or leaving its context, closes the source it is read from.
     """
 
+    raw: RawManifest
+    document: Manifest | Index | Legacy
+
     def __init__(self, admitted: Admitted) -> None:
         self._unparsed = admitted.unparsed
         self._source = admitted.unparsed.source
         self.raw = admitted.unparsed.raw
-        self.document: Manifest | Index | Legacy = (
+        self.document = (
             parse_legacy(self.raw) if self.raw.media_type in SCHEMA1 else parse(self.raw)
         )
 

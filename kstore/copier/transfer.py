@@ -39,13 +39,18 @@ T = TypeVar("T")
 class Facts(Protocol):
     """What is known about layers; see :class:`kstore.store.FactTable`."""
 
-    def about(self, digest: Digest) -> LayerFact | None: ...
+    def about(self, digest: Digest) -> LayerFact | None:
+        """What is known about a layer blob."""
+        ...
 
     def packed(
         self, diff_id: Digest, compression: str, level: int | None = None
-    ) -> tuple[LayerFact, ...]: ...
+    ) -> tuple[LayerFact, ...]:
+        """Blobs that unpack to ``diff_id`` and were compressed so."""
+        ...
 
-    def record(self, facts: Iterable[LayerFact]) -> None: ...
+    def record(self, facts: Iterable[LayerFact]) -> None:
+        """Remember what was found out."""
 
 
 class Transfer(Closing):

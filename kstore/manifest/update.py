@@ -91,10 +91,9 @@ def _modern(
             " what they unpack to: layers and diff_ids must be given"
         )
     config = legacy_config(legacy, update.diff_ids)
-    kind = mt.OCI_CONFIG if target == mt.OCI_MANIFEST else mt.DOCKER_CONFIG
     described = [
         Descriptor(converted_layer_type(layer.media_type, target), layer.digest, layer.size)
         for layer in update.layers
     ]
-    blob = Descriptor(kind, Digest.of(config), len(config))
+    blob = Descriptor(mt.CONFIG_OF[target], Digest.of(config), len(config))
     return legacy_manifest(target, blob, described), config

@@ -41,7 +41,6 @@ from kstore.tree.squash import SquashedTar
 __all__ = ["CommitOptions", "CommitResult", "commit_container"]
 
 _MANIFESTS = {"oci": mt.OCI_MANIFEST, "docker": mt.DOCKER_MANIFEST}
-_CONFIGS = {mt.OCI_MANIFEST: mt.OCI_CONFIG, mt.DOCKER_MANIFEST: mt.DOCKER_CONFIG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +218,7 @@ class _Commit:
             blobs.append(layer.blob.to_json())
             diff_ids.append(str(layer.diff_id))
         config = self._lease.put_bytes(
-            _dump(self._config(diff_ids, empty=layer is None)), _CONFIGS[self._target]
+            _dump(self._config(diff_ids, empty=layer is None)), mt.CONFIG_OF[self._target]
         )
         document: dict[str, Any] = {
             "schemaVersion": 2,

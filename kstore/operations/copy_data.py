@@ -34,17 +34,20 @@ class CopyData:
 
     #: What the description of a container says it is.
     type = TYPE
+    #: Every setting; see :class:`kstore.operations.draft.Draft`.
+    draft: Draft
+    #: The manifest of the image it began from, as stored; None for scratch, and for an image that
+    #: is gone.
+    manifest: bytes | None
+    #: The config of that image, as stored; None as above.
+    config: bytes | None
 
     def __init__(self, store: Store, draft: Draft, base: Found | None) -> None:
         self._store = store
         self._base = base
-        #: Every setting; see :class:`kstore.operations.draft.Draft`.
         self.draft = draft
-        #: The manifest of the image it began from, as stored; None for scratch, and for an image
-        #: that is gone.
-        self.manifest: bytes | None = None
-        #: The config of that image, as stored; None as above.
-        self.config: bytes | None = None
+        self.manifest = None
+        self.config = None
         self._unedited: Mapping[str, object] | None = None
         if base is not None:
             raw = store.read_manifest(base.manifest)

@@ -52,8 +52,6 @@ from kstore.tree.layer import LayerTar, TreeRules
 
 __all__ = ["CopySource", "Recipe"]
 
-_CONFIGS = {mt.OCI_MANIFEST: mt.OCI_CONFIG, mt.DOCKER_MANIFEST: mt.DOCKER_CONFIG}
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -61,9 +59,9 @@ class Recipe:
 
     ``base``: the image whose layers it has, up to ``top`` (a layer's digest or diffID; None: all
     of them).  ``container``: its files are one more layer, unless ``top`` is given.  ``config``:
-    the config's bytes (before layers or dates change).  ``compression``: of all
-    layers, None for what each one has (gzip for a new one).  ``timestamp``: the image's date, and
-    the latest of a new file; None for what they are.
+    the config's bytes, before layers or dates change.  ``compression``: of all layers, None for
+    what each one has (gzip for a new one).  ``timestamp``: the image's date, and the latest of a
+    new file; None for what they are.
     """
 
     base: Found | None
@@ -110,7 +108,7 @@ class CopySource(ImageSource):
 
     def _check_type(self) -> None:
         recipe = self._recipe
-        if recipe.manifest_type not in _CONFIGS:
+        if recipe.manifest_type not in mt.CONFIG_OF:
             raise UnsupportedError(f"an image cannot be made as a {recipe.manifest_type!r:.120}")
         kind = recipe.compression or "gzip"
         if mt.layer_type(recipe.manifest_type, kind) is None:
@@ -240,7 +238,7 @@ class CopySource(ImageSource):
             document = json.loads(raw.data)
             listed = document["layers"][: len(blobs)]
         document["config"] = Descriptor(
-            _CONFIGS[recipe.manifest_type], Digest.of(self._config), len(self._config)
+            mt.CONFIG_OF[recipe.manifest_type], Digest.of(self._config), len(self._config)
         ).to_json()
         document["layers"] = [*listed, *(blob.to_json() for blob in blobs[len(listed) :])]
         document.pop("annotations", None)

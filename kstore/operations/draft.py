@@ -210,6 +210,7 @@ class Draft:
 
     @property
     def os(self) -> str | None:
+        """The operating system, in Go's words (``linux``)."""
         return self._config.get("os") or None
 
     @os.setter
@@ -218,6 +219,7 @@ class Draft:
 
     @property
     def architecture(self) -> str | None:
+        """The processor, in Go's words (``amd64``)."""
         return self._config.get("architecture") or None
 
     @architecture.setter
@@ -226,6 +228,7 @@ class Draft:
 
     @property
     def author(self) -> str | None:
+        """Who made the image."""
         return self._config.get("author") or None
 
     @author.setter
@@ -265,9 +268,11 @@ class Draft:
         return dict(self._document.get("annotations") or {})
 
     def set_annotation(self, key: str, value: str | None) -> None:
+        """Set an annotation of the manifest."""
         self._document["annotations"] = _with(self.annotations, key, value)
 
     def set_label(self, key: str, value: str | None) -> None:
+        """Set a label of the config."""
         _keep(self._run, "Labels", _with(self._run.get("Labels") or {}, key, value))
 
     def set_env(self, key: str, value: str | None) -> None:

@@ -186,6 +186,7 @@ class Transports:
 
     @property
     def docker(self) -> DockerTransport:
+        """The one that reaches registries."""
         from kstore.transports.docker import DockerTransport
 
         transport = self.get("docker")
@@ -194,6 +195,7 @@ class Transports:
 
     @property
     def storage(self) -> StorageTransport:
+        """The one that reaches the store."""
         from kstore.transports.storage import StorageTransport
 
         transport = self.get("kstore")

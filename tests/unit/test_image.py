@@ -16,11 +16,10 @@ from kstore.digest import Digest
 from kstore.errors import (
     InvalidInputError,
     InvalidManifestError,
-    PolicyRejectedError,
     SizeMismatchError,
     UnsupportedError,
 )
-from kstore.image import Image, ManifestUpdate, UnparsedImage, open_image
+from kstore.image import Image, ManifestUpdate, open_image
 from kstore.manifest import Manifest, parse_image
 from kstore.reference import Named
 from kstore.settings import load
@@ -164,17 +163,6 @@ def test_a_schema_1_image_says_what_it_is_called(opened: Open, name: str, confli
 def test_no_other_image_says_what_it_is_called(opened: Open, index: Image) -> None:
     for image in (opened(MODERN), index):
         assert not image.embedded_name_conflicts(Named.parse("any/name"))
-
-
-def test_a_refused_image_leaves_nothing_open(tmp_path: Path, transports: Transports) -> None:
-    class Refuse:
-        def check(self, image: UnparsedImage) -> str:
-            raise PolicyRejectedError("no")
-
-    write_oci_layout(tmp_path / "layout", {"v1": MODERN})
-    reference = transports.parse(f"oci:{tmp_path / 'layout'}:v1")
-    with pytest.raises(PolicyRejectedError):
-        open_image(reference, Refuse())  # a source left open would be a ResourceWarning
 
 
 def test_a_config_of_another_size_is_not_believed(tmp_path: Path, transports: Transports) -> None:

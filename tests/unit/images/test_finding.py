@@ -13,8 +13,10 @@ from kstore.errors import (
     InvalidInputError,
     InvalidReferenceError,
     KstoreError,
+    PolicyRejectedError,
     StoreDamagedError,
 )
+from kstore.image import TrustPolicy, UnparsedImage
 from kstore.images import (
     find_image,
     find_image_ref,
@@ -124,6 +126,17 @@ def test_an_opened_image_is_the_one_that_was_meant(shelf: FixtureStore) -> None:
         assert image.size == sum(map(len, shelf.b.blobs.values()))
     with pytest.raises(ImageNotFoundError, match="'nosuch'"):
         find_image_ref(shelf.store, "nosuch")
+
+
+def test_an_image_that_a_policy_refuses_is_not_held(own: FixtureStore) -> None:
+    class Refuse(TrustPolicy):
+        def check(self, image: UnparsedImage) -> str:
+            raise PolicyRejectedError("nobody is trusted")
+
+    with pytest.raises(PolicyRejectedError, match="nobody"):
+        find_image_ref(own.store, "foobar", Refuse())
+    own.store.remove_image(own.b.id, all_names=True)
+    assert own.store.blob(own.b.layers[0].digest) is None
 
 
 def test_info_digest_and_size_are_those_of_the_image(shelf: FixtureStore) -> None:
