@@ -182,15 +182,14 @@ def _is_waste(path: Path, target: Path) -> bool:
 
 
 def _drafts(target: Path) -> list[Path]:
-    """Drafts of ``target``, of whoever; none where the directory may not be listed.  OSError."""
+    """Drafts of ``target``, of whoever.  OSError."""
     name = re.compile(rf"{re.escape(_sibling_prefix(target))}[0-9a-f]{{16}}\Z")
-    with contextlib.suppress(PermissionError), os.scandir(target.parent) as entries:
+    with os.scandir(target.parent) as entries:
         return [
             Path(entry.path)
             for entry in entries
             if name.match(entry.name) and entry.is_dir(follow_symlinks=False)
         ]
-    return []
 
 
 def _sibling(target: Path) -> Path:

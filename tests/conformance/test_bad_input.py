@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,11 @@ from kstore.digest import Digest
 from kstore.formats import spool
 from kstore.manifest import RawManifest
 from kstore.store import Store
-from tests.support.cli import Result, run
+from kstore.transports import oci_directory
+from tests.support.cli import PROGRAM, Result, environment, run
 from tests.support.dockertars import Files, Link, dump, middle_docker, modern_docker, tar_of
 from tests.support.images import TestImage, random_image, write_oci_layout
+from tests.support.scripts import read_line, started
 from tests.support.tarheaders import block
 
 GZIP = random_image(1, layer_size=300)
@@ -352,6 +355,35 @@ def test_a_destination_that_holds_something_else_is_not_touched(
     assert held.read_text() == "precious"
 
 
+WRITER = """
+    import sys
+    from kstore.transports.oci import OciTransport
+    from tests.support.images import random_image
+    from tests.support.sessions import send
+
+    reference = OciTransport().parse_reference(sys.argv[1] + ":v2")
+    with reference.open_destination() as destination:
+        send(destination, random_image(5))
+        print("writing", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_layout_that_another_process_writes_to_is_added_to_but_nothing_is_taken_away(
+    good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oci_directory, "_WAIT_SECONDS", 0.05)
+    layout = tmp_path / "good"
+    before = (layout / "index.json").read_bytes()
+    with started(WRITER, str(layout)) as writer:
+        assert read_line(writer) == "writing"
+        refused(run("delete", good), 10, "in use by another kstore")
+        assert (layout / "index.json").read_bytes() == before
+        assert run("copy", "-q", good, f"oci:{layout}:v3").code == 0
+    assert run("delete", good).code == 0
+    assert run("list-tags", f"oci:{layout}").out == "v3\n"
+
+
 def test_a_daemon_that_is_not_there_is_named_with_its_socket(
     good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,10 +397,6 @@ def test_a_daemon_that_is_not_there_is_named_with_its_socket(
 
 @pytest.mark.parametrize("transport", ARCHIVES)
 def test_a_pipe_that_nobody_reads_any_more_ends_the_copy(transport: str, tmp_path: Path) -> None:
-    import subprocess
-
-    from tests.support.cli import PROGRAM, environment
-
     big = random_image(3, layers=1, layer_size=2 << 20, compression="none")
     write_oci_layout(tmp_path / "big", {"v1": big})
     command = [*PROGRAM, "copy", "-q", f"oci:{tmp_path}/big:v1", f"{transport}:-"]

@@ -171,14 +171,3 @@ def test_a_draft_that_is_swept_up_before_it_is_locked_is_made_again(
     put(image_dir(old), TWO)
     assert swept
     assert names(old.parent) == ["image"]
-
-
-@pytest.mark.unprivileged
-def test_a_directory_that_cannot_be_listed_can_be_written_to(tmp_path: Path) -> None:
-    (tmp_path / "box").mkdir()
-    (tmp_path / "box").chmod(0o300)
-    try:
-        put(image_dir(tmp_path / "box" / "x"), ONE)
-        assert get(image_dir(tmp_path / "box" / "x")).raw == ONE.raw
-    finally:
-        (tmp_path / "box").chmod(0o700)
