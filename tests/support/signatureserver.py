@@ -1,4 +1,4 @@
-"""A registry that keeps signatures by the extension of its API, and a web server of lookaside files.
+"""A registry that keeps signatures by the extension of its API, and a web server of lookasides.
 
 ::
 
@@ -29,10 +29,10 @@ class SignatureServer(FaultServer):
         self.kept: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self.files: dict[str, bytes] = {}
 
-    def keep(self, path: str, digest: object, content: bytes, **more: Any) -> None:
+    def keep(self, path: str, digest: object, data: bytes, **more: Any) -> None:
         """Keep a signature, as OpenShift would."""
         entry = {"schemaVersion": 2, "name": "x@y", "type": "atomic", **more}
-        entry.setdefault("content", base64.b64encode(content).decode())
+        entry.setdefault("content", base64.b64encode(data).decode())
         self.kept.setdefault((path, str(digest)), []).append(entry)
 
     def answer(self, record: Recorded) -> Answer:

