@@ -44,6 +44,7 @@ __all__ = [
     "TrustPolicy",
     "UnparsedImage",
     "admit",
+    "admit_index",
     "choose_member",
     "is_attestation",
     "open_image",
@@ -96,6 +97,11 @@ class TrustPolicy(Protocol):
         """
         ...
 
+    def check_index(self, image: UnparsedImage) -> str:
+        """As :meth:`check`, of an index that is opened only to find members, each of which is
+        checked for itself: what signs the members need not sign the index too."""
+        return self.check(image)
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -110,6 +116,17 @@ def admit(unparsed: UnparsedImage, policy: TrustPolicy) -> Admitted:
     return Admitted(unparsed, policy.check(unparsed))
 
 
+def admit_index(unparsed: UnparsedImage, policy: TrustPolicy) -> Admitted:
+    """Ask ``policy`` about an index each of whose members will be asked about; PolicyRejectedError.
+
+    The bytes themselves say whether they are an index, so nobody can get an image past
+    :func:`admit` this way.
+    """
+    if not unparsed.raw.is_index:
+        return admit(unparsed, policy)
+    return Admitted(unparsed, policy.check_index(unparsed))
+
+
 class Image(Closing):
     """An admitted manifest or index, parsed.
 
@@ -117,13 +134,12 @@ class Image(Closing):
     """
 
     raw: RawManifest
-    signatures: Sequence[bytes]
     document: Manifest | Index | Legacy
 
     def __init__(self, admitted: Admitted) -> None:
+        self._unparsed = admitted.unparsed
         self._source = admitted.unparsed.source
         self.raw = admitted.unparsed.raw
-        self.signatures = admitted.unparsed.signatures
         self.document = (
             parse_legacy(self.raw) if self.raw.media_type in SCHEMA1 else parse(self.raw)
         )
@@ -137,6 +153,11 @@ class Image(Closing):
     def is_multi_image(self) -> bool:
         """Whether this is an index, whose members are images of their own."""
         return isinstance(self.document, Index)
+
+    @property
+    def signatures(self) -> Sequence[bytes]:
+        """The signatures that came with it, read when they are needed."""
+        return self._unparsed.signatures
 
     @cached_property
     def config(self) -> ImageConfig:
@@ -232,9 +253,12 @@ class _UpdatedImage(Image):
     def __init__(self, original: Image, raw: RawManifest, config: bytes | None) -> None:
         self._source = original._source
         self.raw = raw
-        self.signatures = ()
         self.document = parse(raw)
         self._config = config
+
+    @property
+    def signatures(self) -> Sequence[bytes]:
+        return ()
 
     def read_config(self) -> bytes:
         return super().read_config() if self._config is None else self._config

@@ -85,6 +85,12 @@ class BlobSource(ByteStream, Protocol):
         """What identifies this version of the bytes, None where nothing does."""
         ...
 
+    @property
+    def spliced(self) -> bool:
+        """Whether the bytes so far came in more than one answer: these may be of two versions, or
+        of two mirrors that disagree, and another try from 0 may give other bytes."""
+        return False
+
 
 #: Told why a blob's transfer was interrupted, each time before it goes on where it stopped.
 RetrySink = Callable[[str], None]
@@ -116,8 +122,8 @@ class BlobFeed(Protocol):
 
     @property
     def spliced(self) -> bool:
-        """Whether a connection was lost and made again since :meth:`start`: the bytes read may
-        then be of two versions, and worth another try from 0 when they are wrong."""
+        """Whether the bytes read since :meth:`start` are put together from several answers: they
+        are worth another try from 0 when they are wrong."""
         ...
 
     def retrying(self, why: str) -> None:

@@ -15,8 +15,9 @@ from typing import Protocol, TypeVar
 
 from kstore.copier.blobs import MadeBytes, MadeFeed, OtherBytesError, SourceFeed
 from kstore.copier.jobs import BlobJob, Key, Moved
+from kstore.copier.packing import Crew
 from kstore.copier.progress import Event, ProgressSink
-from kstore.copier.recompress import Crew, Spool, make_spool
+from kstore.copier.recompress import Spool, make_spool
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
 from kstore.errors import CancelledError, IntegrityError, KstoreError, StorageError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
@@ -19,7 +20,7 @@ from kstore.tree.contents import Contents
 from kstore.tree.layer import LayerTar, TreeRules
 from kstore.tree.squash import LayerOpener, SquashedTar
 
-__all__ = ["has_files", "hold_base", "layer_openers", "shown_files"]
+__all__ = ["has_files", "hold_base", "layer_openers", "read_base", "shown_files"]
 
 #: What the base shows, without the contents of files: found out once, and kept.
 _OUTLINE = "base.tar"
@@ -31,15 +32,26 @@ def hold_base(store: Store, lease: Lease, record: ContainerRecord) -> RawManifes
 
     Raises ImageNotFoundError naming the container if the image is gone.
     """
-    if record.image_id is None or record.manifest is None:
-        return None
+    with _gone_is_named(record):
+        if record.image_id is not None and record.manifest is not None:
+            image = store.image(record.image_id)
+            lease.hold_image(Found(image, None, record.manifest))
+    return read_base(store, record)
+
+
+def read_base(store: Store, record: ContainerRecord) -> RawManifest | None:
+    """The manifest a container was made from; None for scratch.  Raises as :func:`hold_base`."""
+    with _gone_is_named(record):
+        return store.read_manifest(record.manifest) if record.manifest is not None else None
+
+
+@contextlib.contextmanager
+def _gone_is_named(record: ContainerRecord) -> Iterator[None]:
     try:
-        image = store.image(record.image_id)
-        lease.hold_image(Found(image, None, record.manifest))
-        return store.read_manifest(record.manifest)
+        yield
     except (ImageNotFoundError, BlobNotFoundError) as exc:
         raise ImageNotFoundError(
-            f"the image {record.image_id[:12]} of container {record.name} is gone",
+            f"the image {str(record.image_id)[:12]} of container {record.name} is gone",
             hint="pull or load that image again",
         ) from exc
 

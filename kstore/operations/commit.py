@@ -183,8 +183,8 @@ class _Commit:
         with self._tar(base, warn) as tar:
             if tar is None:
                 return None
-            packed = PackedLayer(tar, kind, level, progress=progress, cancel=cancel)
-            digest, size = self._lease.put_stream(packed, cancel=cancel)
+            with PackedLayer(tar, kind, level, progress=progress, cancel=cancel) as packed:
+                digest, size = self._lease.put_stream(packed, cancel=cancel)
         media_type = mt.layer_type(self._target, kind)
         assert media_type is not None, "checked at the beginning"
         return _NewLayer(Descriptor(media_type, digest, size), packed.diff_id)

@@ -9,9 +9,11 @@ from kstore.copier import CopyOptions, copy_image
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError
+from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
 from kstore.reference import LOCAL_DOMAIN, Named
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
+from kstore.signing.signer import Signer
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
@@ -22,11 +24,15 @@ __all__ = ["PushOptions", "PushResult", "push_image"]
 @dataclass(frozen=True, slots=True)
 class PushOptions:
     """``parallel``: blobs moved at once.  ``compression``: of all layers, None for what each one
-    has.  ``remove_signatures``: leave the signatures behind."""
+    has.  ``signers`` sign what is pushed, as ``sign_identity`` (None: as the destination);
+    ``remove_signatures``: it leaves without those it has; ``policy``: which images are trusted."""
 
     parallel: int = 6
     compression: Kind | None = None
+    signers: tuple[Signer, ...] = ()
+    sign_identity: Named | None = None
     remove_signatures: bool = False
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,14 @@ def push_image(
     result = copy_image(
         source,
         target,
-        AcceptAnything(),
+        options.policy,
         CopyOptions(
             parallel=options.parallel,
             instances="all",
             compression=options.compression,
             force_compression=options.compression is not None,
+            signers=options.signers,
+            sign_identity=options.sign_identity,
             remove_signatures=options.remove_signatures,
         ),
         progress=progress,

@@ -19,6 +19,7 @@ from kstore.streams import ByteStream, pump, read_limited
 __all__ = [
     "FileBlob",
     "OpenedBlob",
+    "again_if_spliced",
     "end_session",
     "name_scopes",
     "open_image_file",
@@ -112,16 +113,25 @@ def write_feed(feed: BlobFeed, path: Path, what: str, *, mode: int) -> None:
     ``what`` names the blob and its place in messages.
     """
     with storage_errors(f"write {what}"), new_file(path, mode=mode) as file:
-        feed.start()
-        try:
-            pump(feed, lambda view: write_all(file, view))
-        except IntegrityError:
-            if not feed.spliced:
-                raise
+
+        def write() -> None:
             file.seek(0)
             file.truncate()
             feed.start()
             pump(feed, lambda view: write_all(file, view))
+
+        again_if_spliced(feed, write)
+
+
+def again_if_spliced(feed: BlobFeed, attempt: Callable[[], None]) -> None:
+    """Read all of ``feed``, which ``attempt`` starts; once more if wrong bytes were put together
+    from several answers, which may have been of two versions."""
+    try:
+        attempt()
+    except IntegrityError:
+        if not feed.spliced:
+            raise
+        attempt()
 
 
 def end_session(close: Callable[[], None], failure: BaseException | None) -> None:
