@@ -56,8 +56,8 @@ def push_image(
     """Push ``image`` (name or ID) to ``destination``, or under its own name.
 
     Manifest and blobs leave byte for byte as they came, unless another compression is asked for;
-    blobs the registry has are not sent.  A
-    name that stands for an index, all of which is in the store, is pushed with all its members.
+    blobs the registry has are not sent.  A name that stands for an index, all of which is in the
+    store, is pushed with all its members.
     Raises ImageNotFoundError, InvalidInputError, and what the registry answers.
     """
     options = options or PushOptions()
