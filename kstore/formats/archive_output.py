@@ -96,6 +96,19 @@ class ArchiveOutput:
             while view:
                 view = view[self._file.write(view) or 0 :]
 
+    def cut(self, position: int) -> bool:
+        """Take back all but the first ``position`` bytes; False if they are gone, down a pipe.
+
+        Raises StorageError.
+        """
+        if self._temporary is None:
+            return False
+        assert self._file is not None, "the archive is finished"
+        with file_errors(f"write {self.what}"):
+            self._file.seek(position)
+            self._file.truncate()
+        return True
+
     def commit(self) -> None:
         """Make the archive durable and visible.
 

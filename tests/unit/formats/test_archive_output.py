@@ -52,6 +52,23 @@ def test_the_mode_is_what_the_umask_leaves(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.tar").stat().st_mode) == 0o640
 
 
+def test_a_file_can_be_cut_off_and_written_on(tmp_path: Path) -> None:
+    with ArchiveOutput(tmp_path / "a.tar") as output:
+        output.write(b"good, wrong")
+        assert output.cut(6)
+        output.write(b"right")
+        output.commit()
+    assert (tmp_path / "a.tar").read_bytes() == b"good, right"
+
+
+def test_what_went_down_a_pipe_cannot_be_cut_off() -> None:
+    stream = io.BytesIO()
+    with ArchiveOutput(stream) as output:
+        output.write(b"gone")
+        assert not output.cut(0)
+    assert stream.getvalue() == b"gone"
+
+
 def test_without_commit_nothing_stays(tmp_path: Path) -> None:
     with ArchiveOutput(tmp_path / "a.tar") as output:
         output.write(b"x" * 1_000_000)
