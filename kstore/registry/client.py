@@ -5,7 +5,7 @@ Source: OCI distribution specification 1.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kstore.descriptor import Descriptor
@@ -17,6 +17,7 @@ from kstore.registry.auth import repository_scope
 from kstore.registry.credentials import CredentialLookup
 from kstore.registry.download import BlobDownload
 from kstore.registry.exchange import Exchange
+from kstore.registry.extension import SignatureExtension
 from kstore.registry.manifests import Manifests
 from kstore.registry.pages import listing
 from kstore.registry.settings import RegistrySettings
@@ -57,6 +58,7 @@ class RegistryClient(Closing):
             host, settings, credentials, cancel or Cancel(), warn or (lambda _: None)
         )
         self._manifests = Manifests(self._exchange)
+        self._signatures = SignatureExtension(self._exchange)
         self._wide = WideLane()
 
     def ping(self) -> None:
@@ -204,6 +206,20 @@ class RegistryClient(Closing):
             scopes=("registry:catalog:*",),
             valid=is_path,
         )
+
+    @property
+    def keeps_signatures(self) -> bool:
+        """Whether an answer of the registry, of those so far, said that it keeps signatures."""
+        return self._exchange.keeps_signatures
+
+    def signatures(self, path: str, digest: Digest) -> Sequence[bytes]:
+        """The simple signatures of a manifest that the registry keeps; IntegrityError beyond a
+        limit, InvalidManifestError for an answer that is none."""
+        return self._signatures.read(path, digest)
+
+    def add_signatures(self, path: str, digest: Digest, signatures: Sequence[bytes]) -> None:
+        """Add simple signatures of a manifest to those that the registry keeps."""
+        self._signatures.add(path, digest, signatures)
 
     def search(self, term: str, count: int) -> tuple[SearchHit, ...]:
         """At most ``count`` repositories the registry's old word search finds; RemoteError where it

@@ -14,10 +14,11 @@ from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
 from kstore.interfaces import BlobFeed, BlobSource
 from kstore.reference import Named
-from kstore.streams import pump, read_limited
+from kstore.streams import ByteStream, pump, read_limited
 
 __all__ = [
     "FileBlob",
+    "OpenedBlob",
     "again_if_spliced",
     "begin_again",
     "end_session",
@@ -81,6 +82,23 @@ class FileBlob(BlobSource):
 
     def close(self) -> None:
         self._file.close()
+
+
+class OpenedBlob(BlobSource):
+    """A stream that knows where it starts."""
+
+    validator: str | None = None
+    offset: int = 0
+
+    def __init__(self, stream: ByteStream, offset: int) -> None:
+        self._stream = stream
+        self.offset = offset
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self._stream.readinto(buffer) or 0
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def stated_blob(hint: BlobHint, what: str) -> Descriptor:

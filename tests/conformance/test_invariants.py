@@ -26,7 +26,7 @@ from kstore.errors import (
     RemoteError,
     UnsupportedError,
 )
-from kstore.image import UnparsedImage
+from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.manifest import parse_image
 from kstore.signing.policy import AcceptAnything
@@ -148,7 +148,7 @@ def test_1_a_blob_that_is_not_what_it_is_called_is_never_visible(pair: Pair) -> 
 
 @pairs
 def test_2_nothing_is_fetched_or_begun_before_the_image_is_admitted(pair: Pair) -> None:
-    class Nobody:
+    class Nobody(TrustPolicy):
         def check(self, image: UnparsedImage) -> str:
             raise PolicyRejectedError("nobody")
 
@@ -160,7 +160,7 @@ def test_2_nothing_is_fetched_or_begun_before_the_image_is_admitted(pair: Pair) 
 def test_2_every_member_is_asked_about(both: Pair) -> None:
     second = INDEXES["OCI index"][1][1].raw.digest
 
-    class NotTheSecond:
+    class NotTheSecond(TrustPolicy):
         def check(self, image: UnparsedImage) -> str:
             if image.member is not None and image.member.digest == second:
                 raise PolicyRejectedError("not this one")
