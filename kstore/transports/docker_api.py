@@ -245,6 +245,10 @@ class LoadStream(Closing):
                 self._api.finish_load(self._connection)
             raise
 
+    def cut(self, position: int, /) -> bool:
+        """What was sent cannot be taken back."""
+        return False
+
     def commit(self) -> None:
         """End the archive, and wait until the daemon has taken it."""
         assert self._connection is not None, "an archive is not empty"
