@@ -26,6 +26,7 @@ __all__ = [
     "both_registries_options",
     "container_argument",
     "digestfile_option",
+    "filter_option",
     "image_argument",
     "no_trunc_option",
     "platform_option",
@@ -117,6 +118,20 @@ def container_argument(
 def quiet_option(text: str) -> Callable[[F], F]:
     """``-q/--quiet``; ``text`` says what is left out."""
     return click.option("-q", "--quiet", is_flag=True, help=text)
+
+
+def filter_option(*short: str) -> Callable[[F], F]:
+    """``--filter``, which may be repeated: gives the command ``filters``."""
+    return click.option(
+        *short,
+        "--filter",
+        "filters",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="dangling=true|false, intermediate=true|false, containers=true|false,"
+        " label=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE, until=AGE|TIME,"
+        " id=DIGITS, digest=DIGEST or platform=OS/ARCH; != is the contrary; may be repeated",
+    )
 
 
 no_trunc_option = click.option("--no-trunc", is_flag=True, help="Do not shorten anything")

@@ -86,7 +86,8 @@ def save_images(
     ``-`` is standard output, which only archives can go to.  Each image is there once, under every
     name that was given for it; by ID it has none.  A name that stands for an index is saved as an
     index, with all its images, in the OCI formats, and as the image that runs here in docker's.
-    A failure leaves nothing of the output behind.
+    A failure leaves nothing of the output behind.  The same images in the same order make the same
+    bytes, in whatever order the names of each are given.
 
     Raises ImageNotFoundError, AmbiguousNameError, InvalidInputError, ConflictError if there is such
     a file already, StorageFullError and StorageError.
@@ -138,7 +139,7 @@ def _choose(store: Store, images: Sequence[str]) -> Sequence[_Chosen]:
         key = found.manifest, record.target if record else None
         names = (found.name,) if found.name else ()
         known = chosen.get(key, _Chosen(text, found.manifest, ()))
-        chosen[key] = replace(known, names=tuple(dict.fromkeys((*known.names, *names))))
+        chosen[key] = replace(known, names=tuple(sorted({*known.names, *names})))
     if not chosen:
         raise InvalidInputError("no image was given that shall be saved")
     return list(chosen.values())

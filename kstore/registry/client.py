@@ -5,7 +5,6 @@ Source: OCI distribution specification 1.1.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from kstore.registry.pages import listing
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.targets import blob_target, is_path, mount_target, tags_target
 from kstore.registry.upload import BlobUpload
-from kstore.registry.wide import WORTHWHILE, WideDownload
+from kstore.registry.wide import WORTHWHILE, WideDownload, WideLane
 from kstore.streams import ByteStream, Cancel, Closing
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class RegistryClient(Closing):
         )
         self._manifests = Manifests(self._exchange)
         self._signatures = SignatureExtension(self._exchange)
-        self._wide = threading.Lock()
+        self._wide = WideLane()
 
     def ping(self) -> None:
         """Check that a registry answers and takes the credentials; AuthError if it does not."""
@@ -151,7 +150,7 @@ class RegistryClient(Closing):
         first = reopen(offset, None, validator)
         if descriptor.size - first.offset < WORTHWHILE:
             return first
-        return WideDownload(first, descriptor.size, reopen, self._exchange.settings, self._wide)
+        return WideDownload(first, descriptor, reopen, self._exchange.settings, self._wide)
 
     def upload_blob(
         self,

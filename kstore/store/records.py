@@ -79,6 +79,7 @@ class ImageRecord:
 
     @property
     def short_id(self) -> str:
+        """The first 12 digits of the ID."""
         return self.id[:SHORT_ID_LENGTH]
 
 
@@ -108,6 +109,7 @@ class ContainerRecord:
 
     @property
     def short_id(self) -> str:
+        """The first 12 digits of the ID."""
         return self.id[:SHORT_ID_LENGTH]
 
     @property

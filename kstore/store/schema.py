@@ -39,6 +39,7 @@ A container's image may be gone: whoever forces its removal takes it away from u
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,7 @@ __all__ = [
     "APPLICATION_ID",
     "READABLE_VERSION",
     "SCHEMA_VERSION",
+    "fill_in",
     "lay_out",
     "migrate",
     "version_of",
@@ -61,7 +63,7 @@ APPLICATION_ID = 0x6B737472
 #: Number of migrations; kept in ``user_version``.
 SCHEMA_VERSION = 4
 #: The oldest version that can be read without an upgrade: what it lacks counts as empty.
-READABLE_VERSION = 2
+READABLE_VERSION = 1
 
 _TABLES = """
 CREATE TABLE meta (
@@ -218,6 +220,9 @@ CREATE TABLE signature (
 ) STRICT, WITHOUT ROWID;
 """
 
+#: What each version after the first brought.
+_LATER = ((2, _FACTS), (3, _CONTAINERS), (4, _SIGNATURES))
+
 _VIEWS = """
 CREATE VIEW images_view AS
 SELECT substr(i.id, 1, 12) AS short_id,
@@ -287,6 +292,17 @@ def lay_out(connection: sqlite3.Connection) -> None:
         f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS} {_CONTAINERS} {_SIGNATURES}"
         f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
+
+
+def fill_in(connection: sqlite3.Connection, version: int) -> None:
+    """Let a connection that only reads find what later versions brought: temporary, and empty."""
+    for since, script in _LATER:
+        if since > version:
+            connection.executescript(
+                re.sub(r"CREATE (TABLE|VIEW) ", r"CREATE TEMP \1 ", script).replace(
+                    "CREATE INDEX ", "CREATE INDEX temp."
+                )
+            )
 
 
 def migrate(connection: sqlite3.Connection) -> None:

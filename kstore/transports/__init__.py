@@ -127,11 +127,10 @@ FACTORIES: Mapping[str, _Factory] = {
 #: The names of the store's own transport.
 STORE_TRANSPORTS = tuple(name for name, make in FACTORIES.items() if make is _storage)
 
-_REGISTRY_ROAD = "push it to a registry and pull it from there (`kstore serve` runs one)"
-
 #: Transports of this family that kstore does not have, and the way round.
 _MISSING: Mapping[str, str] = {
-    "containers-storage": _REGISTRY_ROAD,
+    "containers-storage": "`podman save IMAGE | kstore load` brings an image of podman's into the"
+    " store, and `kstore save IMAGE | podman load` the other way",
 }
 
 
@@ -187,6 +186,7 @@ class Transports:
 
     @property
     def docker(self) -> DockerTransport:
+        """The one that reaches registries."""
         from kstore.transports.docker import DockerTransport
 
         transport = self.get("docker")
@@ -195,6 +195,7 @@ class Transports:
 
     @property
     def storage(self) -> StorageTransport:
+        """The one that reaches the store."""
         from kstore.transports.storage import StorageTransport
 
         transport = self.get("kstore")

@@ -27,7 +27,7 @@ from kstore.reference import Named
 from kstore.registry import RegistryClient
 from kstore.signature import SimpleSignature, parse_signature
 from kstore.streams import ByteStream
-from kstore.transports.base import name_scopes
+from kstore.transports.base import again_if_spliced, name_scopes
 
 if TYPE_CHECKING:
     from kstore.registry.lookaside import Lookaside
@@ -241,13 +241,16 @@ class DockerDestination(ImageDestination):
         for origin in self._mountable(hint):
             if self._client.mount_blob(self._path, blob.digest, origin):
                 return WrittenBlob(blob, "mounted")
+        again_if_spliced(feed, lambda: self._upload(feed, blob))
+        return WrittenBlob(blob, "copied")
+
+    def _upload(self, feed: BlobFeed, blob: Descriptor) -> None:
         self._client.upload_blob(
             self._path,
             blob,
             lambda at: _FromOffset(feed, at, blob.size),
             on_retry=feed.retrying,
         )
-        return WrittenBlob(blob, "copied")
 
     def _mountable(self, hint: BlobHint) -> Sequence[str]:
         """Paths of other repositories of the same registry that hold the blob."""

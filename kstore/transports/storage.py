@@ -81,8 +81,12 @@ def require_store_scope(scope: str) -> None:
 
 
 def _looks_like_id(text: str) -> bool:
-    text = text.removeprefix("@").removeprefix("sha256:")
-    return 3 <= len(text) <= 64 and all(char in "0123456789abcdef" for char in text)
+    """Whether this may be an ID, or ``NAME@ID``, which both must agree on."""
+    name, _, digits = text.rpartition("@")
+    digits = digits.removeprefix("sha256:")
+    if name:
+        Named.parse(name)
+    return 3 <= len(digits) <= 64 and all(char in "0123456789abcdef" for char in digits)
 
 
 @dataclass(frozen=True, slots=True)

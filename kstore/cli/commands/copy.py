@@ -67,21 +67,23 @@ def command(
 ) -> None:
     """Copy an image from one place to another, of whatever kind.
 
-    SOURCE and DESTINATION are docker://NAME, kstore:NAME, oci:DIR[:REF], oci-archive:FILE[:REF],
-    docker-archive:FILE[:NAME], docker-daemon:NAME:TAG, dir:DIR, or tarball:FILE (to read).  The
-    file - is standard input or output.  Nothing about the image changes unless an option asks for
-    it, or the destination cannot take it as it is.
+    SOURCE and DESTINATION are docker://NAME, docker-daemon:NAME:TAG, docker-archive:FILE[:NAME],
+    kstore:NAME (or storage:NAME), oci:DIR[:REF], oci-archive:FILE[:REF], dir:DIR, or, to read,
+    tarball:FILE[:FILE...].  The file - is standard input or output.  Nothing about the image
+    changes unless an option asks for it, or the destination cannot take it as it is.
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import COPYING
     from kstore.operations.copy import copy, parse_end
+    from kstore.transports import STORE_TRANSPORTS
 
+    into_store = destination.partition(":")[0] in STORE_TRANSPORTS
     session.on_interrupt = "the destination is as it was"
     options = replace(
         options, signers=session.app.signers(signing), sign_identity=signing.image_name
     )
     with (
-        both_transports(session, "copy", registries) as (here, there),
+        both_transports(session, "copy", registries, create=into_store) as (here, there),
         displayed(session, progress, COPYING, quiet=quiet) as sink,
     ):
         result = copy(

@@ -76,7 +76,7 @@ def command(
         policy=policy,
     )
     with (
-        session.open_store("push") as store,
+        session.open_store("push", create=False) as store,
         session.app.transports(store, registry, session.cancel) as transports,
         displayed(session, progress, PUSHING, quiet=quiet) as sink,
     ):

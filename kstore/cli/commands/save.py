@@ -86,7 +86,7 @@ def command(
 
     session.on_interrupt = "nothing was saved"
     with (
-        session.transports("save") as transports,
+        session.transports("save", create=False) as transports,
         displayed(session, progress, SAVING, quiet=quiet) as sink,
     ):
         result = save_images(
