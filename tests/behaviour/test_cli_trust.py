@@ -378,6 +378,9 @@ def test_sign_signs_an_image_of_the_store_and_verify_sees_it(
     verified = run("--root", root, "verify", *key, "a.org/app:1")
     assert (verified.code, verified.out) == (0, f"{IMAGE.raw.digest}\n")
     loud(run("--root", root, "verify", "a.org/app:1"), 7, "looks at no signature")
+    assert run("--root", root, "policy", "set", "--signed-by", alice, "a.org").code == 0
+    assert run("--root", root, "verify", "a.org/app:1").out == f"{IMAGE.raw.digest}\n"
+    loud(run("--root", root, "verify", IMAGE.id), 7, "the rule for the store", "no signature")
     by_id = run("--root", root, "sign", "--sign-by", "alice@example.org", IMAGE.id)
     loud(by_id, 2, "--sign-identity NAME")
     loud(run("--root", root, "save", "-o", tmp_path / "x.tar", "a.org/app:1"), 6, "--remove-sig")
