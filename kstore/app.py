@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -196,7 +196,8 @@ class App:
         if usual is None:
             return None
         directories = self.settings.registries_d
-        settings = self.registry_settings(options)
+        # The certificates that were given are for the registry, and not for others.
+        settings = replace(self.registry_settings(options), cert_dir=None)
         warn = self._warn or (lambda _: None)
 
         @cache
