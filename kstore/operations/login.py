@@ -9,15 +9,15 @@ from pathlib import Path
 from kstore.errors import AuthError, InvalidInputError, NotFoundError, StorageError
 from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
 
-__all__ = ["LoginResult", "log_in", "log_out", "logged_in_as"]
+__all__ = ["LoginResult", "log_in", "log_out", "logged_in_as", "registry_host"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoginResult:
-    """The registry, and the file the credentials were written to."""
+    """The registry, and where its credentials are now: a file, or a helper program's name."""
 
     registry: str
-    file: Path
+    place: Path | str
 
 
 def log_in(
@@ -33,7 +33,7 @@ def log_in(
     Raises InvalidInputError for a name that is no registry, AuthError if they are refused (nothing
     is written then), RemoteError if the registry cannot be asked, StorageError.
     """
-    host = _host(registry)
+    host = registry_host(registry)
     with RegistryClient(host, settings, lambda *_: credentials, warn=warn) as client:
         try:
             client.ping()
@@ -47,15 +47,16 @@ def log_in(
 
 def logged_in_as(registry: str, files: AuthFiles) -> str:
     """The user name kept for ``registry``; AuthError if there is none."""
-    host = _host(registry)
+    host = registry_host(registry)
     found = files.lookup(host, "")
     if found is None or not found.username:
         raise AuthError(f"not logged in to {host}", hint=f"kstore login {host}")
     return found.username
 
 
-def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False) -> Path:
-    """Forget the credentials of ``registry``, or all of them; returns the file that was changed.
+def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False) -> Path | str:
+    """Forget the credentials of ``registry``, or all of them; returns the file or helper program
+    that was changed.
 
     Raises NotFoundError if there are none for ``registry``.
     """
@@ -65,15 +66,15 @@ def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False)
         return files.erase_all()
     if registry is None:
         raise InvalidInputError("say which registry to log out from, or --all")
-    host = _host(registry)
+    host = registry_host(registry)
     try:
         return files.erase(host)
     except NotFoundError as exc:
         raise NotFoundError(f"not logged in to {host}") from exc
 
 
-def _host(registry: str) -> str:
-    """``host[:port]`` out of what people write, scheme and slash included."""
+def registry_host(registry: str) -> str:
+    """``host[:port]`` out of what people write, scheme and slash included; InvalidInputError."""
     host = registry.removeprefix("https://").removeprefix("http://").rstrip("/")
     if not host or "/" in host or "@" in host or any(char.isspace() for char in host):
         raise InvalidInputError(f"{registry[:200]!r} is not a registry (HOST[:PORT])")

@@ -93,6 +93,7 @@ def _ask(
     if registry == DEFAULT_DOMAIN:
         if not term:
             raise InvalidInputError(f"say what to search for at {registry}")
+        transports.docker.short_names.conf.check_allowed(registry)
         hits = transports.docker.client(_INDEX).search(term, count)
         return (_hit(registry, hit) for hit in hits)
     client = transports.docker.client(registry)

@@ -114,6 +114,8 @@ class Exchange:
         are retried where ``retry`` is set.  Redirects are followed for requests without a body.
         Raises RemoteError, AuthError, IntegrityError (beyond ``load``), CancelledError.
         """
+        if self.settings.offline:
+            raise self._offline(url, path, load)
         target = self.url(url) if isinstance(url, str) else url
         repeatable = payload is None or payload.repeatable
         backoff = self.backoff() if retry and repeatable else None
@@ -132,6 +134,15 @@ class Exchange:
                 return response
             answered = True
             response.discard()
+
+    def _offline(self, url: str | Url, path: str, load: Load | None) -> RemoteError:
+        """What is missing, for want of a network."""
+        target = url if isinstance(url, str) else url.target
+        what = load.what if load is not None else f"{target.partition('?')[0]} of {self.host}"
+        return RemoteError(
+            f"{what} is missing: {self.host} is not asked, because no network is to be used",
+            hint="run it again without --offline",
+        )
 
     def refusal(self, response: Response) -> Refusal:
         """What an unwelcome answer says; closes it."""

@@ -17,6 +17,8 @@ from kstore.streams import Cancel
 
 if TYPE_CHECKING:
     from kstore.registry import RegistryClient
+    from kstore.registry.registriesconf import Peer
+    from kstore.registry.shortnames import ShortNames
     from kstore.store import Store
     from kstore.transports.docker import DockerTransport
     from kstore.transports.docker_endpoint import DockerDaemonSettings
@@ -34,26 +36,28 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
     """What transports are made with: the store (opened when a reference needs it), how to reach a
-    registry host, when to stop.
+    registry, when to stop.
 
     ``spool_dir``: where archives that are compressed or come through a pipe are unpacked to.
     ``stdin`` and ``stdout``: what ``-`` means as a file; None where it means nothing.
     ``docker_daemon``: how a Docker daemon is reached, None for its usual socket.
+    ``short_names``: the registry configuration, None for none.
     """
 
     open_store: Callable[[], Store]
-    connect: Callable[[str], RegistryClient]
+    connect: Callable[[Peer], RegistryClient]
     cancel: Cancel
     spool_dir: Path = Path("/var/tmp")  # noqa: S108 - files without names
     stdin: BinaryIO | None = None
     stdout: BinaryIO | None = None
     docker_daemon: DockerDaemonSettings | None = None
+    short_names: Callable[[], ShortNames] | None = None
 
 
 def _docker(settings: TransportSettings) -> ImageTransport:
     from kstore.transports.docker import DockerTransport
 
-    return DockerTransport(settings.connect)
+    return DockerTransport(settings.connect, settings.short_names)
 
 
 def _docker_archive(settings: TransportSettings) -> ImageTransport:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,8 +25,11 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest
 from kstore.reference import Named
 from kstore.registry import RegistryClient
+from kstore.registry.registriesconf import Peer, RegistriesConf
+from kstore.registry.shortnames import ShortNames
 from kstore.streams import ByteStream
 from kstore.transports.base import name_scopes
+from kstore.transports.docker_places import Outages, Places
 
 __all__ = ["NAME", "DockerReference", "DockerTransport"]
 
@@ -32,15 +37,23 @@ NAME = "docker"
 
 
 class DockerTransport(ImageTransport):
-    """Reaches registries through one client for each host.
+    """Reaches registries through one client for each.
 
-    ``connect`` makes the client of a host; clients are kept, so that connections and tokens are
-    shared by everything one command does.
+    ``connect`` makes the client of a server; clients are kept, so that connections and tokens are
+    shared by everything one command does.  ``short_names`` gives the registry configuration and the
+    meaning of short names; it is called when the first name is looked up.
     """
 
-    def __init__(self, connect: Callable[[str], RegistryClient]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[Peer], RegistryClient],
+        short_names: Callable[[], ShortNames] | None = None,
+    ) -> None:
         self._connect = connect
-        self._clients: dict[str, RegistryClient] = {}
+        self._make_short_names = short_names or (lambda: ShortNames(RegistriesConf()))
+        self._lock = threading.Lock()
+        self._clients: dict[Peer, RegistryClient] = {}
+        self._outages = Outages()
 
     @property
     def name(self) -> str:
@@ -59,11 +72,28 @@ class DockerTransport(ImageTransport):
         """The reference of an image name."""
         return DockerReference(named.with_default_tag(), self)
 
-    def client(self, host: str) -> RegistryClient:
-        """The client of a registry host."""
-        if host not in self._clients:
-            self._clients[host] = self._connect(host)
-        return self._clients[host]
+    @functools.cached_property
+    def short_names(self) -> ShortNames:
+        """What short names mean."""
+        return self._make_short_names()
+
+    def client(self, host: str, path: str = "") -> RegistryClient:
+        """The client of the registry ``host`` itself, for the repository ``path``.
+
+        Raises PolicyRejectedError where the configuration blocks it.
+        """
+        found = self.short_names.conf.check_allowed(f"{host}/{path}" if path else host)
+        return self._client(Peer(host, insecure=found is not None and found.insecure))
+
+    def places(self, named: Named) -> Places:
+        """The servers ``named`` may be pulled from; PolicyRejectedError where it is blocked."""
+        return Places(self.short_names.conf.places(named), self._client, self._outages)
+
+    def _client(self, peer: Peer) -> RegistryClient:
+        with self._lock:  # workers come here when a server fails them
+            if peer not in self._clients:
+                self._clients[peer] = self._connect(peer)
+            return self._clients[peer]
 
     def validate_policy_scope(self, scope: str) -> None:
         if scope.startswith("*."):
@@ -114,7 +144,7 @@ class DockerReference(ImageReference):
 
     @property
     def client(self) -> RegistryClient:
-        return self.home.client(self.named.domain)
+        return self.home.client(self.named.domain, self.named.path)
 
     def open_source(self) -> DockerSource:
         return DockerSource(self)
@@ -135,9 +165,9 @@ class DockerSource(ImageSource):
 
     def __init__(self, reference: DockerReference) -> None:
         self._reference = reference
-        self._client = reference.client
+        self._places = reference.home.places(reference.named)
         # Fetched now, so that a missing image shows before a destination is opened.
-        self._top = self._client.get_manifest(reference.named.path, reference.version)
+        self._top = self._places.top_manifest()
 
     @property
     def reference(self) -> DockerReference:
@@ -150,7 +180,7 @@ class DockerSource(ImageSource):
     def read_manifest(self, instance: Digest | None = None) -> RawManifest:
         if instance is None:
             return self._top
-        return self._client.get_manifest(self._reference.named.path, instance)
+        return self._places.manifest(instance)
 
     def open_blob(
         self,
@@ -159,11 +189,10 @@ class DockerSource(ImageSource):
         validator: str | None = None,
         on_retry: RetrySink | None = None,
     ) -> BlobSource:
-        path = self._reference.named.path
-        return self._client.open_blob(path, descriptor, offset, validator, on_retry)
+        return self._places.open_blob(descriptor, offset, validator, on_retry)
 
     def blob_size(self, digest: Digest) -> int | None:
-        return self._client.has_blob(self._reference.named.path, digest)
+        return self._places.blob_size(digest)
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return (self._reference.named.repository,)

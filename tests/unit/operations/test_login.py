@@ -34,7 +34,7 @@ def test_credentials_that_work_are_kept_and_forgotten(
     server: FaultServer, files: AuthFiles, form: str
 ) -> None:
     result = log_in(form.format(server.host), ANN, files, PLAIN_HTTP)
-    assert (result.registry, result.file) == (server.host, files.explicit)
+    assert (result.registry, result.place) == (server.host, files.explicit)
     assert logged_in_as(server.host, files) == "ann"
     log_out(server.host, files)
     with pytest.raises(AuthError):
