@@ -255,7 +255,7 @@ class Exchange:
     def _find_origin(self) -> Origin:
         """https; where that need not be, whichever of https and http answers."""
         secure = registry_origin(self.host, "https")
-        if self.settings.tls_verify:
+        if self.settings.tls_verify or self.settings.offline:
             return secure
         hop = _Hop("GET", {}, None, None, self.settings.response_timeout, SMALL_BODY, "any")
         try:
