@@ -114,11 +114,12 @@ class _Sum:
     def add(self, file: Path, document: Mapping[str, Any], *, main: bool) -> None:
         self._files.append(file)
         self._warn_of(document, _TOP_KEYS, str(file))
-        if "registries" in document:
+        old = self._version_1(file, _table(document, "registries", str(file)))
+        if any(old.values()):  # old files were shipped with empty lists, which say nothing
             if not main or not _V2_KEYS.isdisjoint(document):
                 where = "mixed with version 2" if main else "in a drop-in file"
                 raise InvalidInputError(f"{file} has the old [registries] tables {where}")
-            self._add_version_1(file, _table(document, "registries", str(file)))
+            self._add_version_1(file, old)
             return
         search = _texts(document, "unqualified-search-registries", str(file))
         if search is not None:
@@ -150,12 +151,15 @@ class _Sum:
             tuple(self._warnings),
         )
 
-    def _add_version_1(self, file: Path, tables: Mapping[str, Any]) -> None:
+    def _version_1(self, file: Path, tables: Mapping[str, Any]) -> dict[str, list[str]]:
         self._warn_of(tables, _V1_KEYS, f"{file} [registries]")
         said: dict[str, list[str]] = {}
         for kind in _V1_KEYS & tables.keys():
             where = f"{file} [registries.{kind}]"
             said[kind] = _texts(_table(tables, kind, str(file)), "registries", where) or []
+        return said
+
+    def _add_version_1(self, file: Path, said: Mapping[str, list[str]]) -> None:
         self._search = tuple(_search_host(host, file) for host in said.get("search", []))
         insecure, blocked = said.get("insecure", []), said.get("block", [])
         for host in dict.fromkeys(map(_trimmed, (*insecure, *blocked))):

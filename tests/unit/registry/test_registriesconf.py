@@ -219,6 +219,11 @@ def test_the_first_version_of_the_format_is_read(tmp_path: Path) -> None:
     assert flags == {"i.io": (True, False), "both.io": (True, True), "x.io": (False, True)}
 
 
+def test_old_tables_that_say_nothing_do_no_harm(tmp_path: Path) -> None:
+    found = conf(tmp_path, "[registries.search]\nregistries = []\n" + table("r.io", "q.io"))
+    assert pulled(found, "r.io/a:1") == ["q.io/a:1"]
+
+
 # ---- what is wrong with a file
 
 
@@ -252,7 +257,7 @@ def test_the_first_version_of_the_format_is_read(tmp_path: Path) -> None:
         ("credential-helpers = [3]\n", "not a list of texts"),
         (table("a.io", "r.io") + table("b.io", "r.io", "insecure = true"), "different things"),
         (table("a.io", "r.io") + table("b.io", "r.io", "blocked = true"), "different things"),
-        ("[registries.search]\nregistries = []\n" + table("r.io"), "mixed with version 2"),
+        ("[registries.search]\nregistries = ['s.io']\n" + table("r.io"), "mixed with version 2"),
     ],
 )
 def test_a_mistake_is_named_with_its_file(tmp_path: Path, text: str, said: str) -> None:
