@@ -146,12 +146,13 @@ class App:
 
         return Proxies.parse(dict(self.settings.proxies))
 
-    def settings_at(self, host: str, options: RegistryOptions) -> RegistrySettings:
-        """How the registry ``host`` is spoken to; PolicyRejectedError where it is blocked."""
+    def settings_at(self, name: str, options: RegistryOptions) -> RegistrySettings:
+        """How the registry of ``name``, a ``host[:port][/path]``, is spoken to; PolicyRejectedError
+        where it is blocked."""
         from kstore.registry.registriesconf import Peer
 
-        found = self.registries.check_allowed(host)
-        return self._met(Peer(host, insecure=found is not None and found.insecure), options)
+        found = self.registries.check_allowed(name)
+        return self._met(Peer(name, insecure=found is not None and found.insecure), options)
 
     def _met(self, peer: Peer, options: RegistryOptions) -> RegistrySettings:
         settings = self.registry_settings(options)

@@ -108,9 +108,9 @@ def _drop_ins(own: Path) -> tuple[Path, ...]:
 
 
 def _cache(environ: Mapping[str, str], home: Path) -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/cache/containers")
-    return Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / _CONTAINERS
+    if environ.get("XDG_CACHE_HOME"):
+        return Path(environ["XDG_CACHE_HOME"]) / _CONTAINERS
+    return (Path("/var/cache") if os.geteuid() == 0 else home / ".cache") / _CONTAINERS
 
 
 def _directories(path: str) -> tuple[Path, ...]:

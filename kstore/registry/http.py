@@ -83,10 +83,12 @@ class Http:
         patience: float,
         allowance: int,
         reach: Reach = "any",
+        connect: float | None = None,
     ) -> Response:
         """Send one request and return as soon as the response's head is complete.
 
-        ``patience`` limits the wait for that head (seconds), ``allowance`` the bytes of the body.
+        ``patience`` limits the wait for that head (seconds), ``allowance`` the bytes of the body,
+        ``connect`` the time of connecting where it is not the settings' own.
         Raises RemoteError, RemoteTimeoutError; ``retryable`` is set where trying again may help.
         """
         watch = Watch(self._settings, cancel, allowance + _HEAD_ROOM)
@@ -99,7 +101,7 @@ class Http:
                 if isinstance(exc, RemoteTimeoutError) or payload is not None:
                     raise
         watch = Watch(self._settings, cancel, allowance + _HEAD_ROOM)
-        connection = self._connect(url.origin, watch, reach)
+        connection = self._connect(url.origin, watch, reach, connect)
         return self._exchange(connection, method, url, headers, payload, watch, patience)
 
     def is_private(self, origin: Origin) -> bool:
@@ -173,11 +175,13 @@ class Http:
             connection.close()
             raise
 
-    def _connect(self, origin: Origin, watch: Watch, reach: Reach) -> _Connection:
+    def _connect(
+        self, origin: Origin, watch: Watch, reach: Reach, limit: float | None
+    ) -> _Connection:
         if self._settings.offline:
             raise RemoteError(f"{origin.netloc} was not asked, because no network is to be used")
         connection: _Connection
-        timeout = self._settings.connect_timeout
+        timeout = self._settings.connect_timeout if limit is None else limit
         proxies = self._settings.proxies
         proxy = proxies.for_origin(origin) if proxies is not None else None
         if origin.scheme == "https":

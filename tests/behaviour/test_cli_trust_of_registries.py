@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kstore.store import Store
-from tests.support.cli import Result, run
+from tests.support.cli import Result, run, run_on_terminal
 from tests.support.credentialprogram import answer, install
 from tests.support.faultserver import Basic, Bearer, Fault, FaultServer
 from tests.support.images import TestImage, random_image
@@ -222,6 +222,25 @@ def test_registries_are_searched_in_order_and_their_reasons_told(
     assert result.code == 2
     assert "enforcing wants one to be chosen" in result.err
     assert len(server.requests) + len(other.requests) == asked
+
+
+def test_on_a_terminal_the_user_chooses_and_the_choice_is_kept(
+    root: Path, server: FaultServer, configure: Configure, tmp_path: Path
+) -> None:
+    configure(
+        f'unqualified-search-registries = ["elsewhere.test", "{server.host}"]\n'
+        + registry(server.host, server.host, more="insecure = true")
+    )
+    pull = ("--root", root, "pull", "--quiet", "team/app:v1")
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code, screen = run_on_terminal(*pull, env=env, answers=[("Which one (1): ", "7")])
+    assert code == 2
+    assert "'7' is not a number from 1 to 2" in screen
+    code, screen = run_on_terminal(*pull, env=env, answers=[("Which one (1): ", "2")])
+    assert (code, IMAGE.id in screen) == (0, True), screen
+    assert f"2  {server.host}/team/app:v1" in screen
+    code, screen = run_on_terminal(*pull, env=env)
+    assert (code, "Which one" in screen) == (0, False), screen
 
 
 # ---- credentials
