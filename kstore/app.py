@@ -121,6 +121,7 @@ class App:
             host=self.settings.docker_host or DEFAULT_HOST,
             cert_dir=self.settings.docker_cert_dir,
             tls_verify=self.settings.docker_tls_verify,
+            offline=self.settings.offline,
         )
 
     def registry_settings(self, options: RegistryOptions) -> RegistrySettings:

@@ -318,6 +318,7 @@ def test_pull_secrets_of_kubernetes_are_used_where_that_is_wanted(
         (["search", "{}/app"], "the catalog of {} is missing"),
         (["login", "-u", "ann", "-p", "secret", "{}"], "of {} is missing"),
         (["import", "http://{}/layer.tar"], "{} was not asked"),
+        (["inspect", "docker-daemon:team/app:v1"], "the docker daemon at tcp://{} is not asked"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -332,6 +333,7 @@ def test_offline_nobody_is_asked_and_what_is_missing_is_told(
     with Store.open(root) as store:
         put_image(store, IMAGE, "localhost/local:latest")
     configure(registry(server.host, server.host, more="insecure = true"))
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://{server.host}")
     words = [text.replace("{}", server.host) for text in arguments]
     said = missing.replace("{}", server.host)
     by_option = run("--offline", "--root", root, *words)
