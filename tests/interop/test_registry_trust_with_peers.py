@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import Result, run_process
+from tests.support.cli import Result, run
 from tests.support.dockerregistry import DockerRegistry
 from tests.support.faultserver import FaultServer, make_authority
 from tests.support.images import TestImage, random_image, write_oci_layout
@@ -52,7 +52,10 @@ class Machine:
         return self.home / "store"
 
     def kstore(self, *arguments: object, stdin: bytes | None = None) -> Result:
-        return run_process("--root", self.root, *arguments, env=self.environment, stdin=stdin)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return run("--root", self.root, *arguments, stdin=stdin)
 
     def skopeo(self, *arguments: object, stdin: bytes = b"") -> Result:
         done = subprocess.run(
