@@ -12,7 +12,7 @@ import pytest
 from kstore.store import Store
 from tests.support.cli import Result, run, run_on_terminal
 from tests.support.credentialprogram import answer, install
-from tests.support.faultserver import Basic, Bearer, Fault, FaultServer
+from tests.support.faultserver import Basic, Bearer, Fault, FaultServer, make_certificate
 from tests.support.images import TestImage, random_image
 from tests.support.stores import put_image
 
@@ -222,6 +222,52 @@ def test_registries_are_searched_in_order_and_their_reasons_told(
     assert result.code == 2
     assert "enforcing wants one to be chosen" in result.err
     assert len(server.requests) + len(other.requests) == asked
+
+
+def test_a_search_without_a_registry_asks_all_that_short_names_may_mean(
+    root: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    offer(other, IMAGE, "other/app")
+    hosts = [server.host, "127.0.0.1:1", other.host]
+    configure(
+        f"unqualified-search-registries = {json.dumps(hosts)}\n"
+        + registry(server.host, server.host, more="insecure = true")
+        + registry(other.host, other.host, more="insecure = true")
+    )
+    result = kstore(root, "search", "--format", "{{.Name}}", "app")
+    assert result.code == 0, result.err
+    assert result.out.splitlines() == [
+        f"{server.host}/team/app",
+        f"{other.host}/other/app",
+        f"{other.host}/team/app",
+    ]
+    assert "127.0.0.1:1 was not searched: 127.0.0.1:1 cannot be reached" in result.err
+    limited = kstore(root, "search", "--limit", "1", "--format", "{{.Name}}", "app")
+    assert len(limited.out.splitlines()) == 2
+    alone = kstore(root, "search", f"{other.host}/other")
+    assert alone.out.count(other.host) == 1
+    configure('unqualified-search-registries = ["127.0.0.1:1"]\n')
+    assert kstore(root, "search", "app").code == 8
+
+
+def test_a_mirror_needs_a_trusted_certificate_unless_its_own_table_says_otherwise(
+    root: Path, server: FaultServer, configure: Configure, tmp_path: Path
+) -> None:
+    """What is allowed for the registry is not allowed for its mirror."""
+    with FaultServer(tls=make_certificate(tmp_path)) as mirror:
+        offer(mirror, IMAGE)
+        text = registry("registry.test", server.host, more="insecure = true")
+        strict = f'[[registry.mirror]]\nlocation = "{mirror.host}"\n'
+        configure(text + strict)
+        result = kstore(root, "pull", NAME)
+        assert result.code == 0, result.err
+        assert (mirror.requests, len(server.requests) > 0) == ([], True)
+        server.manifests.clear()
+        result = kstore(root, "pull", NAME)
+        assert result.code == 3
+        assert "is not trusted" in result.err
+        configure(text + strict + "insecure = true\n")
+        assert kstore(root, "pull", NAME).code == 0
 
 
 def test_on_a_terminal_the_user_chooses_and_the_choice_is_kept(
