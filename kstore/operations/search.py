@@ -63,8 +63,10 @@ def search_images(
 
     ``text`` may begin with a registry (``quay.io/podman``), or ``registry`` names it; otherwise it
     is each of the configuration's ``unqualified-search-registries``, or Docker Hub without any; of
-    several one that fails is warned of, unless all do.  At Docker Hub, and where a
-    registry does not tell its catalog, its own word search answers.  ``filters``: ``stars=N`` (at least), ``is-official[=false]``,
+    several one that fails is warned of, unless all do.  At Docker Hub, and where a registry does
+    not tell its catalog, its own word search answers.
+
+    ``filters``: ``stars=N`` (at least), ``is-official[=false]``,
     ``is-automated[=false]``, all of which must hold; who does not tell does not meet them.
     ``warn`` hears of a search that was given up early.
 

@@ -271,6 +271,12 @@ def test_a_damaged_file_is_named_and_its_secrets_are_not(file: Path, text: str) 
     assert "nocolon" not in str(caught.value)
 
 
+def test_a_file_that_is_not_json_is_named_with_the_line(file: Path) -> None:
+    file.write_text('{\n  "auths": {\n    "r.io": }\n}\n')
+    with pytest.raises(StorageError, match=r"auth\.json is not valid JSON: .*line 3"):
+        AuthFiles((file,)).lookup("r.io", "")
+
+
 def test_an_oversized_file_is_refused(file: Path) -> None:
     file.write_text(json.dumps({"auths": {}, "x": "y" * (1024 * 1024)}))
     with pytest.raises(StorageError, match="limit of 1048576"):
