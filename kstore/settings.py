@@ -20,6 +20,8 @@ _SPOOL = Path("/var/tmp")  # noqa: S108 - files there have no names
 _CONTAINERS = "containers"
 _ETC = (Path("/etc/containers"), Path("/usr/share/containers"))
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+_POLICY = "containers/policy.json"
+_REGISTRIES_D = "containers/registries.d"
 _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -29,7 +31,10 @@ class Settings:
     being the one ``login`` writes; ``auth_file_is_explicit``: the user named that one, so no
     other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates;
     ``spool_dir``: where large temporary files go; ``docker_host``, ``docker_cert_dir``,
-    ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket.
+    ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket;
+    ``policy_files``: trust policies, of which the first that is there counts; ``registries_d``:
+    directories that say where signatures are, likewise; ``lookaside_dir``: where they are if none
+    says so; ``gnupg_home``: GnuPG's directory, None for its usual one.
 
     ``registries_main``, ``registries_drop_ins``, ``registries_only``, ``registries_last``: the
     registry configuration (see ``registry.registriesfiles.RegistriesPaths``); ``short_names``: the
@@ -57,6 +62,10 @@ class Settings:
     kubernetes: str | None = None
     proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     offline: bool = False
+    policy_files: tuple[Path, ...] = ()
+    registries_d: tuple[Path, ...] = ()
+    lookaside_dir: Path | None = None
+    gnupg_home: Path | None = None
 
 
 def load(
@@ -92,6 +101,10 @@ def load(
         kubernetes=_kubernetes(environ),
         proxies=_proxies(environ),
         offline=offline or environ.get("KSTORE_OFFLINE", "") not in ("", "0", "false"),
+        policy_files=(config / _POLICY, Path("/etc") / _POLICY),
+        registries_d=(config / _REGISTRIES_D, Path("/etc") / _REGISTRIES_D),
+        lookaside_dir=_lookaside(environ, home),
+        gnupg_home=_path(environ.get("GNUPGHOME")),
     )
 
 
@@ -150,6 +163,14 @@ def _root(environ: Mapping[str, str]) -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("kstore", appauthor=False)
+
+
+def _lookaside(environ: Mapping[str, str], home: Path) -> Path:
+    """Where podman and skopeo keep signatures about which nothing is said."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/containers/sigstore")
+    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
+    return data / "containers/sigstore"
 
 
 def _auth_files(environ: Mapping[str, str], home: Path, config: Path) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
@@ -19,6 +19,9 @@ from kstore.reference import Named
 from kstore.registry import RegistryClient
 from kstore.registry.registriesconf import Peer, Place
 from kstore.streams import Closing
+
+if TYPE_CHECKING:
+    from kstore.registry.lookaside import Lookaside
 
 __all__ = ["Outages", "Places"]
 
@@ -89,6 +92,34 @@ class Places:
         except BlobNotFoundError:
             return None
 
+    def signatures(
+        self, digest: Digest, lookaside: Callable[[Named], Lookaside | None]
+    ) -> Sequence[bytes]:
+        """The signatures of a manifest at the first server that has any, or beside it.
+
+        ``lookaside`` finds the place beside the server that has the image by a name.
+        """
+
+        def ask(place: Place) -> Sequence[bytes]:
+            client, path = self._connect(place.peer), place.named.path
+            if client.keeps_signatures:
+                return client.signatures(path, digest)
+            beside = lookaside(place.named)
+            return () if beside is None else beside.read(path, digest)
+
+        attempt = Attempt(self)
+        for place in attempt:
+            try:
+                found = ask(place)
+            except KstoreError as error:
+                attempt.failed(place, error)
+                continue
+            if found:
+                return found
+        if attempt.errors:  # they might be there
+            raise attempt.error()
+        return ()
+
     def open_blob(
         self,
         descriptor: Descriptor,
@@ -126,7 +157,7 @@ class Attempt:
         self._places = places._places
         self._outages = places._outages
         self._reasons: list[str] = []
-        self._errors: list[tuple[Place, KstoreError]] = []
+        self.errors: list[tuple[Place, KstoreError]] = []
 
     def __iter__(self) -> Iterator[Place]:
         for place in list(self._places):
@@ -141,12 +172,12 @@ class Attempt:
         if isinstance(error, CancelledError) or len(self._places) == 1:
             raise error
         self._outages.note(place, error)
-        self._errors.append((place, error))
+        self.errors.append((place, error))
 
     def error(self) -> KstoreError:
         """The registry's own failure, which names those of the mirrors."""
-        own, error = next((e for e in self._errors if not e[0].peer.mirror), self._errors[-1])
-        said = [f"{_mirror(p)}: {e.message}" for p, e in self._errors if p is not own]
+        own, error = next((e for e in self.errors if not e[0].peer.mirror), self.errors[-1])
+        said = [f"{_mirror(p)}: {e.message}" for p, e in self.errors if p is not own]
         reasons = "; ".join((*self._reasons, *said))
         if reasons:
             error.message = f"{error.message} ({reasons})"
