@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,9 +17,12 @@ from kstore.streams import Cancel
 
 if TYPE_CHECKING:
     from kstore.image import TrustPolicy
-    from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+    from kstore.registry import AuthFiles, CredentialLookup, RegistryClient, RegistrySettings
     from kstore.registry.lookaside import Lookaside
+    from kstore.registry.proxies import Proxies
+    from kstore.registry.registriesconf import Peer, RegistriesConf
     from kstore.registry.registriesd import RegistriesD
+    from kstore.registry.shortnames import Chooser, ShortNames
     from kstore.signing.signer import Signer
     from kstore.transports import Transports
     from kstore.transports.docker_endpoint import DockerDaemonSettings
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["App", "RegistryOptions", "SigningOptions", "TrustOptions"]
 
 _MAX_PASSPHRASE_FILE = 64 * 1024
+
+_MIRROR_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,8 @@ class TrustOptions:
 class App:
     """Makes the handles an operation needs.
 
-    ``ask_secret`` asks the user for a password (the argument is the prompt), ``warn`` shows a
-    warning.
+    ``ask_secret`` asks the user for a password (the argument is the prompt), ``choose`` which of
+    several things is meant; None where there is nobody to ask.  ``warn`` shows a warning.
     """
 
     def __init__(
@@ -80,10 +85,12 @@ class App:
         settings: Settings,
         *,
         ask_secret: Callable[[str], str] | None = None,
+        choose: Chooser | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self._ask_secret = ask_secret
+        self._choose = choose
         self._warn = warn
 
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
@@ -115,13 +122,15 @@ class App:
 
         options = options or RegistryOptions()
         stop = cancel or Cancel()
-        registry = self.registry_settings(options)
-        lookup = self._credential_lookup(options)
+        kept = self._kept_credentials(options, stop)
+        given = self._given_credentials(options)
 
-        def connect(host: str) -> RegistryClient:
+        def connect(peer: Peer) -> RegistryClient:
             from kstore.registry import RegistryClient
 
-            return RegistryClient(host, registry, lookup, cancel=stop, warn=self._warn)
+            lookup = kept if given is None or peer.foreign else given
+            settings = self._met(peer, options)
+            return RegistryClient(peer.host, settings, lookup, cancel=stop, warn=self._warn)
 
         def opened() -> Store:
             return store if isinstance(store, Store) else store()
@@ -135,6 +144,7 @@ class App:
                 stdin=stdin,
                 stdout=stdout,
                 docker_daemon=self._docker_daemon(),
+                short_names=self._short_names,
                 lookaside=self._lookaside(options, stop),
             )
         )
@@ -200,7 +210,7 @@ class App:
         settings = replace(self.registry_settings(options), cert_dir=None)
         warn = self._warn or (lambda _: None)
 
-        @cache
+        @functools.cache
         def configuration() -> RegistriesD:
             from kstore.registry.registriesd import read_registries_d
 
@@ -222,6 +232,7 @@ class App:
             host=self.settings.docker_host or DEFAULT_HOST,
             cert_dir=self.settings.docker_cert_dir,
             tls_verify=self.settings.docker_tls_verify,
+            offline=self.settings.offline,
         )
 
     def registry_settings(self, options: RegistryOptions) -> RegistrySettings:
@@ -235,33 +246,108 @@ class App:
             cert_dir=options.cert_dir,
             cert_search=self.settings.cert_search,
             user_agent=f"kstore/{__version__} python/{python}",
+            offline=self.settings.offline,
+            proxies=self._proxies,
         )
 
-    def auth_files(self, options: RegistryOptions) -> AuthFiles:
+    @functools.cached_property
+    def _proxies(self) -> Proxies | None:
+        if not self.settings.proxies:
+            return None
+        from kstore.registry.proxies import Proxies
+
+        return Proxies.parse(dict(self.settings.proxies))
+
+    def settings_at(self, name: str, options: RegistryOptions) -> RegistrySettings:
+        """How the registry of ``name``, a ``host[:port][/path]``, is spoken to; PolicyRejectedError
+        where it is blocked."""
+        from kstore.registry.registriesconf import Peer
+
+        found = self.registries.check_allowed(name)
+        return self._met(Peer(name, insecure=found is not None and found.insecure), options)
+
+    def _met(self, peer: Peer, options: RegistryOptions) -> RegistrySettings:
+        settings = self.registry_settings(options)
+        if options.tls_verify is None and peer.insecure:
+            settings = replace(settings, tls_verify=False)
+        if peer.mirror:  # somebody else has the same, so little patience is enough
+            settings = replace(settings, attempts=min(settings.attempts, _MIRROR_ATTEMPTS))
+        return settings
+
+    @functools.cached_property
+    def registries(self) -> RegistriesConf:
+        """What registries.conf says; InvalidInputError, StorageError."""
+        from kstore.registry.registriesfiles import RegistriesPaths, load_registries
+
+        settings = self.settings
+        conf = load_registries(
+            RegistriesPaths(
+                settings.registries_main,
+                settings.registries_drop_ins,
+                settings.registries_only,
+                settings.registries_last,
+            )
+        )
+        if self._warn is not None:
+            for warning in conf.warnings:
+                self._warn(warning)
+        return conf
+
+    def _short_names(self) -> ShortNames:
+        from kstore.registry.shortnames import ShortNames
+
+        return ShortNames(self.registries, self.settings.short_names, self._choose)
+
+    def auth_files(self, options: RegistryOptions, cancel: Cancel | None = None) -> AuthFiles:
         """The files credentials are read from and written to."""
         from kstore.registry import AuthFiles
+        from kstore.registry.authfiles import FILES
+        from kstore.registry.credential_programs import CredentialPrograms
 
-        if options.authfile is not None:
-            return AuthFiles((), explicit=options.authfile)
-        files = self.settings.auth_files
-        if self.settings.auth_file_is_explicit:
-            return AuthFiles((), explicit=files[0])
-        return AuthFiles(files)
+        helpers = self.registries.helpers
+        explicit = options.authfile
+        if explicit is None and self.settings.auth_file_is_explicit:
+            explicit = self.settings.auth_files[0]
+        return AuthFiles(
+            () if explicit is not None else self.settings.auth_files,
+            explicit=explicit,
+            order=(FILES,) if helpers is None else helpers,
+            programs=CredentialPrograms(self.settings.programs, cancel=cancel),
+        )
 
-    def _credential_lookup(
-        self, options: RegistryOptions
-    ) -> Callable[[str, str], Credentials | None]:
+    def _kept_credentials(self, options: RegistryOptions, cancel: Cancel) -> CredentialLookup:
+        """What is kept on this machine, looked at when it is first needed."""
+
+        @functools.cache
+        def lookup() -> CredentialLookup:
+            from kstore.registry.credentials import first_of
+            from kstore.registry.keychains import KeychainSettings, open_keychains
+
+            files = self.auth_files(options, cancel)
+            settings = KeychainSettings(
+                programs=files.programs,
+                pull_secrets=self.settings.pull_secrets,
+                kubernetes=self.settings.kubernetes,
+                registry=self.registry_settings(RegistryOptions()),
+                cancel=cancel,
+                warn=self._warn or (lambda _: None),
+            )
+            return first_of(files.lookup, *open_keychains(self.settings.keychains, settings))
+
+        return lambda host, path: lookup()(host, path)
+
+    def _given_credentials(self, options: RegistryOptions) -> CredentialLookup | None:
+        """Those of the command line; None without any."""
         if options.creds is None:
-            return self.auth_files(options).lookup
-        given = self._given_credentials(options.creds)
-        return lambda host, path: given
-
-    def _given_credentials(self, text: str) -> Credentials:
+            return None
         from kstore.registry import Credentials, parse_creds
 
+        text = options.creds
         if ":" not in text and self._ask_secret is not None:
-            return Credentials(text, self._ask_secret(f"Password for {text}: "))
-        return parse_creds(text)
+            given = Credentials(text, self._ask_secret(f"Password for {text}: "))
+        else:
+            given = parse_creds(text)
+        return lambda host, path: given
 
 
 def _check_scope(transport: str, scope: str) -> None:

@@ -102,12 +102,18 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
     show_default=True,
     help="How much to tell on standard error",
 )
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Use no network; fail where it is needed  [env: KSTORE_OFFLINE]",
+)
 @click.option("--version", is_flag=True, help="Show the version and exit")
 @pass_session
-def cli(session: Session, root: Path | None, log_level: str, version: bool) -> None:
+def cli(session: Session, root: Path | None, log_level: str, offline: bool, version: bool) -> None:
     """Keep container images on this machine: pull, find, tag, push.  No daemon, no root."""
     session.root = root
     session.log_level = log_level
+    session.offline = offline
     context = click.get_current_context()
     if version:
         from kstore import __version__

@@ -56,9 +56,9 @@ def command(
 ) -> None:
     """Bring images from a registry into the store.
 
-    NAME is [REGISTRY/]REPOSITORY[:TAG][@DIGEST]; without a registry, docker.io.  Layers that are
-    in the store are not fetched again, and a pull that was stopped goes on where it was.  Prints
-    the image ID.
+    NAME is [REGISTRY/]REPOSITORY[:TAG][@DIGEST]; without a registry it means what registries.conf
+    says, by default docker.io.  Layers that are in the store are not fetched again, and a pull that
+    was stopped goes on where it was.  Prints the image ID.
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import PULLING
