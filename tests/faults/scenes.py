@@ -28,7 +28,9 @@ ROOT = [
     "ballast", "blobs", "containers", "db", "index.json", "ingest", "locks", "oci-layout",
     "quarantine", "staging", "trash",
 ]  # fmt: skip
-_DATABASE = {"kstore.db", "kstore.db-wal", "kstore.db-shm", "backup-0.db", "backup-1.db"}
+_DATABASE = {"kstore.db", "kstore.db-wal", "kstore.db-shm", "backup-0.db", "backup-1.db"} | {
+    f"spare-{n}" for n in range(4)
+}
 
 
 @contextmanager
