@@ -82,11 +82,17 @@ class ArchiveOutput:
     def _open_temporary(self, target: Path, facts: os.stat_result | None) -> None:
         self._target = Path(os.path.realpath(target))  # a link to a file keeps being one
         temporary = self._target.with_name(f".kstore-{secrets.token_hex(8)}.tmp")
-        descriptor = os.open(temporary, _CREATE, 0o666)
-        self._temporary = temporary
-        self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
-        if facts is not None:
-            os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
+        try:
+            descriptor = os.open(temporary, _CREATE, 0o666)  # Ctrl-C may come when it is just made
+            self._temporary = temporary
+            self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
+            if facts is not None:
+                os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._close_file()
+                temporary.unlink()
+            raise
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of ``data``.  Raises StorageFullError, StorageError."""

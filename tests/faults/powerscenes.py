@@ -35,7 +35,7 @@ class CutScene:
 def cut_scene(scene: Scene, kind: str) -> Iterator[CutScene]:
     """The scene on file systems of that kind."""
     with fast_directory() as directory:
-        empty, filled = make_disk(kind, directory), directory / "filled.img"
+        empty, filled = make_disk(kind, directory), directory / f"filled.{kind}"
         with mounted_disk(empty, directory / "made") as disk:
             scene.copy_store(disk.mount / "store")
             (disk.mount / "outside").mkdir()

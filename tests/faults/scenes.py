@@ -98,7 +98,7 @@ class Place:
             if store.find_image("kept").image.id != random_image(3).id:
                 found.append("another image changed")
             store.prune(lease_grace=0, all_unused_partials=True, dangling_images=False)
-            found += [f"garbage: {one.detail}" for one in store.check(deep=True).problems]
+            found += [f"garbage: {one.detail}" for one in store.check().problems]
             boxes = sorted(record.id for record in store.containers.all())
         for directory in ("ingest", "staging", "trash", "quarantine"):
             found += [f"litter: {directory}/{name}" for name in listing(self.root / directory)]

@@ -21,6 +21,7 @@ _CONTENT = (
     *("ftruncate", "truncate", "fallocate", "fchmod", "fsetxattr", "setxattr", "utimensat"),
     *("sendfile", "copy_file_range", "syncfs"),
 )
+_WRITES = frozenset({"write", "pwrite64", "writev", "pwritev"})
 #: The calls that can change a file system, and the one that ends the process.
 CALLS = ",".join((*_PATHS, *_CONTENT, "exit_group"))
 
@@ -73,10 +74,14 @@ _WRITING = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|O_TRUNC")
 _ELSEWHERE = re.compile(r"\d+<(socket|pipe|anon_inode|/memfd|/dev/null|TCP|UNIX)")
 
 
-def points_of(trace: Iterable[str]) -> list[Point]:
-    """The calls of a trace that can change files, in their order."""
+def points_of(trace: Iterable[str], *, every: bool = True) -> list[Point]:
+    """The calls of a trace that can change files, in their order.
+
+    Of many writes to one file with nothing between them the first two and the last are taken,
+    unless ``every`` one is wanted.
+    """
     counts: Counter[tuple[str, str]] = Counter()
-    points: dict[Point, None] = {}
+    runs: list[tuple[str, list[Point]]] = []  # by what is the same in a run
     for line in trace:
         match = _CALL.match(line)
         if match is None:
@@ -87,8 +92,13 @@ def points_of(trace: Iterable[str]) -> list[Point]:
             continue
         if call not in _PATHS and _ELSEWHERE.match(arguments):
             continue
-        points[Point(call, counts[task, call])] = None
-    return list(points)
+        point, same = Point(call, counts[task, call]), f"{task} {call} {arguments.split(',')[0]}"
+        if call in _WRITES and runs and runs[-1][0] == same:
+            runs[-1][1].append(point)
+        else:
+            runs.append((same, [point]))
+    taken = (run if every else [*run[:2], *run[2:][-1:]] for _, run in runs)
+    return list(dict.fromkeys(point for run in taken for point in run))
 
 
 class Places(Protocol):
@@ -103,12 +113,14 @@ def sweep(
     fault: str,
     *,
     at_most: int | None = None,
+    every: bool = True,
     calls: str = CALLS,
     prelude: str = "",
 ) -> Sweep:
     """Try ``fault`` at each call of ``operation``, or at ``at_most`` of them, evenly chosen.
 
-    ``calls`` leaves others out; ``prelude`` makes a build with a defect.
+    ``every``: see :func:`points_of`; ``calls`` leaves others out; ``prelude`` makes a build with a
+    defect.
     """
     with scene.place() as place:
         before = place.state(volatile=operation.volatile)
@@ -117,7 +129,7 @@ def sweep(
         after, announcement = place.state(volatile=operation.volatile), run.out
     wanted = FAULTS[fault]
     tried = wanted.calls & set(calls.split(","))
-    points = [point for point in points_of(run.trace) if point.call in tried]
+    points = [point for point in points_of(run.trace, every=every) if point.call in tried]
     result = Sweep()
     for point in _some(points, at_most):
         with scene.place() as place:

@@ -31,6 +31,7 @@ _LIBC = ctypes.CDLL(None)
 _THIRD_PARTIES = (
     *("isal.igzip", "isal.isal_zlib", "zstandard", "rich.progress", "sqlite_utils", "urllib3"),
     *("concurrent.futures.thread", "pwd", "queue", "shutil", "http.client", "email.parser"),
+    *("difflib", "stringprep", "encodings.idna"),
 )
 
 

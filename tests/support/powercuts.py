@@ -44,7 +44,7 @@ DISKS = tuple(_MAKERS)
 
 def make_disk(kind: str, directory: Path) -> Path:
     """A file with an empty file system in it."""
-    image = directory / f"{kind}.img"
+    image = directory / f"empty.{kind}"
     program, *options = _MAKERS[kind]
     with image.open("wb") as file:
         file.truncate(_SIZES[kind])
@@ -58,6 +58,7 @@ class Disk:
 
     image: Path
     mount: Path
+    mounted: bool = False
 
     def cut(self) -> None:
         """Lose what is not on the disk, and mount it again; its log is played back."""
@@ -71,33 +72,46 @@ class Disk:
         finally:
             os.close(descriptor)
         self.detach()
+        # A copy: a mount namespace made by somebody else meanwhile keeps the old one in use.
+        old = self.image.rename(self.image.with_suffix(".old"))
+        _copy(old, self.image)
+        old.unlink()
         self.attach()
 
     def attach(self) -> None:
+        options = "loop,nouuid" if self.image.suffix == ".xfs" else "loop"
         done = subprocess.run(
-            [require_program("mount"), "-o", "loop", str(self.image), str(self.mount)],
+            [require_program("mount"), "-o", options, str(self.image), str(self.mount)],
             capture_output=True,
             timeout=60,
             check=False,
         )
         if done.returncode != 0:
             pytest.skip(f"no loop mounts: {done.stderr.decode().strip()}")
+        self.mounted = True
 
     def detach(self) -> None:
-        subprocess.run([require_program("umount"), str(self.mount)], check=True, timeout=60)
+        if self.mounted:
+            self.mounted = False
+            subprocess.run(
+                [require_program("umount"), "-l", str(self.mount)], check=True, timeout=60
+            )
+
+
+def _copy(image: Path, target: Path) -> None:
+    subprocess.run(["cp", "--sparse=always", str(image), str(target)], check=True, timeout=60)
 
 
 @contextlib.contextmanager
 def mounted_disk(template: Path, directory: Path) -> Iterator[Disk]:
     """A copy of the file system in ``template``, mounted inside the block."""
-    image, mount = directory / "disk.img", directory / "mount"
+    image, mount = directory / f"disk{template.suffix}", directory / "mount"
     mount.mkdir(parents=True)
-    subprocess.run(["cp", "--sparse=always", str(template), str(image)], check=True, timeout=60)
+    _copy(template, image)
     disk = Disk(image, mount)
     disk.attach()
     try:
         yield disk
     finally:
-        if mount.is_mount():
-            disk.detach()
+        disk.detach()
         shutil.rmtree(directory)
