@@ -74,19 +74,24 @@ class _Fork:
         self.trace = tempfile.NamedTemporaryFile()  # noqa: SIM115
         self.strace: subprocess.Popen[bytes] | None = None
         gate, self.opener = os.pipe()
+        ready, at_gate = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
                 os.close(self.opener)
-                self._run(request, gate)
+                os.close(ready)
+                self._run(request, gate, at_gate)
             except BaseException:
                 sys.excepthook(*sys.exc_info())
             finally:
                 os._exit(98)
         os.close(gate)
+        os.close(at_gate)
+        os.read(ready, 1)  # calls are counted from the gate on
+        os.close(ready)
         self.ended = os.pidfd_open(self.pid)
 
-    def _run(self, request: dict[str, Any], gate: int) -> None:
+    def _run(self, request: dict[str, Any], gate: int, at_gate: int) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _LIBC.prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -99,6 +104,7 @@ class _Fork:
         for name, limit in request["limits"].items():
             kind = getattr(resource, name)
             resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
+        os.close(at_gate)
         os.read(gate, 1)
         os.close(gate)
         code = main(request["args"])
