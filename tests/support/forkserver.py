@@ -70,6 +70,10 @@ class ForkServer:
         self._process.kill()
         self._process.communicate()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def run(
         self,
         *args: object,
