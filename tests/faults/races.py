@@ -17,7 +17,7 @@ from tests.support.forkserver import ForkServer, Run
 from tests.support.images import random_image
 from tests.support.pulls import wait_until
 
-__all__ = ["RACES"]
+__all__ = ["RACES", "prune_during"]
 
 _PAUSE = """
 import importlib, os, time
@@ -178,6 +178,13 @@ def removal_between_lookup_and_tag(scene: Scene, second: ForkServer, prelude: st
     ):
         if not violation.startswith("tag: 3 "):
             yield violation
+
+
+def prune_during(scene: Scene, second: ForkServer, name: str) -> Iterator[str]:
+    """A prune without any grace, while the command is about to change something first."""
+    where = "kstore.store.session:Session.write"
+    stopped = (where, name)
+    yield from _race(scene, second, _NO_GRACE, stopped=stopped, meanwhile=[_PRUNE])
 
 
 RACES: dict[str, Callable[[Scene, ForkServer, str], Iterator[str]]] = {

@@ -202,6 +202,9 @@ class Operation:
             limits=limits,
         )
 
+    def run_many(self, place: Place, count: int) -> list[Run]:
+        return place.scene.forks.run_many(count, "--root", place.root, *self.words(place))
+
     def __str__(self) -> str:
         return self.name
 
