@@ -9,7 +9,8 @@ garbage, never a hole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from kstore.blobs import storage_errors
@@ -29,13 +30,21 @@ __all__ = ["prune"]
 #: Everything that something needs.  The index a name was chosen from stays, but not its members.
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
-WITH RECURSIVE reach(digest, below) AS (
+WITH RECURSIVE chosen(digest) AS (
+  SELECT digest FROM manifest WHERE image_id IN (SELECT value FROM json_each(:only))),
+spared(digest) AS (
+  SELECT digest FROM manifest WHERE :only IS NOT NULL
+    AND digest NOT IN (SELECT digest FROM chosen)
+    AND coalesce(subject, '') NOT IN (SELECT digest FROM chosen)
+    AND digest NOT IN (SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child
+      WHERE e.role = 'member')),
+reach(digest, below) AS (
   SELECT target, 1 FROM name
   UNION SELECT manifest, 1 FROM name WHERE manifest IS NOT NULL
   UNION SELECT via, 0 FROM name WHERE via IS NOT NULL
   UNION SELECT digest, 1 FROM lease_ref
   UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
-  UNION SELECT digest, 1 FROM manifest WHERE :keep_all
+  UNION SELECT digest, 1 FROM spared
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
   UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
@@ -50,6 +59,7 @@ class _Garbage:
     images: list[str] = field(default_factory=list)
     blobs: dict[Digest, int] = field(default_factory=dict)  # digest to size
     manifests: int = 0
+    log_entries: int = 0
 
 
 def prune(
@@ -57,7 +67,7 @@ def prune(
     *,
     all_unused_partials: bool,
     dry_run: bool,
-    dangling_images: bool,
+    only_images: Collection[str] | None,
     lease_grace: float,
     partial_grace: float,
 ) -> PruneReport:
@@ -70,7 +80,7 @@ def prune(
         _check_trustworthy(session)
         garbage = session.freeing(
             lambda: _delete_rows(
-                session, keep=not dry_run, dangling=dangling_images, lease_grace=lease_grace
+                session, keep=not dry_run, only=only_images, lease_grace=lease_grace
             )
         )
         partials = PartialCollector(session, 0.0 if all_unused_partials else partial_grace, dry_run)
@@ -84,6 +94,7 @@ def prune(
                 partials_removed=partials.removed,
                 bytes_freed=sum(gone.values()) + partials.bytes_freed,
                 skipped_busy=partials.busy,
+                log_entries_removed=garbage.log_entries,
             )
         swept = sweep(session, [digest for digest, _ in _orphans(session)])
         sweep_abandoned(session)
@@ -99,6 +110,7 @@ def prune(
         partials_removed=partials.removed,
         bytes_freed=swept.bytes_freed + partials.bytes_freed,
         skipped_busy=swept.busy + partials.busy,
+        log_entries_removed=garbage.log_entries,
     )
 
 
@@ -112,14 +124,18 @@ def _check_trustworthy(session: Session) -> None:
         )
 
 
-def _delete_rows(session: Session, *, keep: bool, dangling: bool, lease_grace: float) -> _Garbage:
+def _delete_rows(
+    session: Session, *, keep: bool, only: Collection[str] | None, lease_grace: float
+) -> _Garbage:
     garbage = _Garbage()
     with session.write(keep=keep) as db:
         writer = Writer(db)
         _drop_dead_leases(session, writer, lease_grace)
-        writer.execute(_REACHABLE, {"keep_all": not dangling})
+        chosen = None if only is None else json.dumps(list(only))
+        writer.execute(_REACHABLE, {"only": chosen})
         _delete_unreachable(writer, garbage)
         writer.execute("DROP TABLE reachable")  # a rollback drops it, too
+        garbage.log_entries = writer.shorten_log()
     if keep and garbage.manifests:
         session.changed = True
     return garbage
