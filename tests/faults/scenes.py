@@ -99,7 +99,7 @@ class Place:
             found += [f"incomplete: {image.id}" for image in store.images() if not image.complete]
             if store.find_image("kept").image.id != random_image(3).id:
                 found.append("another image changed")
-            store.prune(lease_grace=0, all_unused_partials=True, dangling_images=False)
+            store.prune(lease_grace=0, all_unused_partials=True, only_images=())
             found += [f"garbage: {one.detail}" for one in store.check().problems]
             boxes = sorted(record.id for record in store.containers.all())
         for directory in ("ingest", "staging", "trash", "quarantine"):

@@ -60,7 +60,7 @@ class Commands(RuleBasedStateMachine):
     def teardown(self) -> None:
         with Store.open(self._root) as store:
             assert not store.check(deep=True).damaged
-            store.prune(lease_grace=0, all_unused_partials=True, dangling_images=False)
+            store.prune(lease_grace=0, all_unused_partials=True, only_images=())
             assert store.check(deep=True).problems == ()
         for path in self.directory.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
