@@ -88,13 +88,21 @@ class ArchiveOutput:
     def _open_temporary(self, target: Path, facts: os.stat_result | None) -> None:
         self._target = Path(os.path.realpath(target))  # a link to a file keeps being one
         descriptor = _open_nameless(self._target.parent)
-        if descriptor is None:
-            temporary = _sibling(self._target)
-            descriptor = os.open(temporary, _CREATE, 0o666)
-            self._temporary = temporary
-        self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
-        if facts is not None:
-            os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
+        temporary = None if descriptor is not None else _sibling(self._target)
+        try:
+            if temporary is not None:  # Ctrl-C may come when it is just made
+                descriptor = os.open(temporary, _CREATE, 0o666)
+                self._temporary = temporary
+            assert descriptor is not None
+            self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
+            if facts is not None:
+                os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._close_file()
+                if temporary is not None:
+                    temporary.unlink()
+            raise
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of ``data``.  Raises StorageFullError, StorageError."""

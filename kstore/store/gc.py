@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
-from kstore.errors import StoreDamagedError
+from kstore.errors import StorageFullError, StoreDamagedError
 from kstore.store.catalog import Writer
 from kstore.store.containers import remove_tree, sweep_abandoned
 from kstore.store.database import back_up
@@ -100,7 +100,10 @@ def prune(
         sweep_abandoned(session)
         _empty_abandoned(session)
         session.db.checkpoint("TRUNCATE")
-        _rotate_backup(session)
+        try:
+            _rotate_backup(session)
+        except StorageFullError as exc:  # pruning is what a full disk needs; this can wait
+            session.warn(f"the database was not backed up: {exc}")
     return PruneReport(
         deleted=tuple(garbage.images),
         blobs_removed=swept.removed,

@@ -139,6 +139,8 @@ def open_session(
         root, locks, held, database, command=command, wait_seconds=wait_seconds, warn=warn
     )
     session.reserve_used = opening.reserve_used
+    if opening.reserve_used:
+        root.allocate_ballast()  # opening took some; the rest is not for what fills the disk
     return session
 
 
