@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,7 @@ def _refused(fingerprint: str, said: str, passphrase: str | None) -> KstoreError
     return KstoreError(f"{what}: {plain_text(reasons[-1]) if reasons else 'it did not say why'}")
 
 
+@lru_cache(maxsize=8)  # making one runs gpg, to learn its version
 def _gnupg(home: Path | None) -> gnupg.GPG:
     import gnupg
 

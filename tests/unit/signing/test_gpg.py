@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError, NotFoundError, UnsupportedError
+from kstore.errors import AuthError, InvalidInputError, NotFoundError, UnsupportedError
 from kstore.signing import gpg, gpgv
 from kstore.signing.claim import BadSignatureError
 from kstore.signing.gpg import export_key, secret_key, sign_message
@@ -302,6 +302,18 @@ def test_the_user_is_asked_when_the_agent_cannot_ask(keys: Keys) -> None:
     signer.sign(Digest.of(b"m"), "example.org/app:1")
     assert asked == [f"Passphrase of key {keys.locked}: "]
     _forget(keys)
+
+
+def test_where_nobody_can_be_asked_the_error_says_what_to_do(keys: Keys) -> None:
+    _forget(keys)
+
+    def ask(prompt: str) -> str:
+        raise AuthError("there is no terminal")
+
+    signer = GpgSigner("lock@", creator="test", home=keys.home.path, ask=ask)
+    with pytest.raises(InvalidInputError, match="its passphrase is needed") as raised:
+        signer.sign(Digest.of(b"m"), "example.org/app:1")
+    assert "--sign-passphrase-file" in str(raised.value.hint)
 
 
 def test_a_passphrase_of_two_lines_is_refused(keys: Keys) -> None:
