@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kstore.errors import InvalidInputError, NotFoundError, StorageError
+from kstore.errors import ConflictError, InvalidInputError, NotFoundError, StorageError
 from kstore.operations.policy import NewRule, change_policy, parse_scope
 from kstore.transports import FACTORIES, validate_policy_scope
 
@@ -88,6 +88,18 @@ def test_a_rule_about_signatures_needs_a_key(tmp_path: Path, rule: NewRule) -> N
 def test_a_rule_that_is_not_there_cannot_be_removed(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no rule for dir:/srv"):
         change(tmp_path / "policy.json", ("dir", "/srv"), NewRule("remove"))
+
+
+def test_what_somebody_else_writes_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({"default": REJECT}))
+
+    def meanwhile(transport: str, scope: str) -> None:
+        file.write_text(json.dumps({"default": ACCEPT}))
+
+    with pytest.raises(ConflictError, match="changed by somebody else"):
+        change_policy([file], ("docker", "a.org"), NewRule("reject"), meanwhile)
+    assert json.loads(file.read_text()) == {"default": ACCEPT}
 
 
 @pytest.mark.unprivileged
