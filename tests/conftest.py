@@ -66,6 +66,10 @@ _OTHERS_SETTINGS = (
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test, and nothing a test starts, sees the user's stores, credentials or settings."""
     home = tmp_path_factory.mktemp("home")
+    # Else the machine's own trust policy would count, whatever it says.
+    policy = home / ".config/containers/policy.json"
+    policy.parent.mkdir(parents=True)
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("KSTORE_", "XDG_")) and not name.startswith(_OWN_SETTINGS):

@@ -169,7 +169,7 @@ class SignedBy(_ByAnySignature):
         if self.key_type != "GPGKeys":
             raise PolicyRejectedError(f"keys of type {self.key_type} cannot be checked")
         keyring = self._keyring()
-        from kstore.signing.gpg import verify_message
+        from kstore.signing.gpgv import verify_message
         from kstore.signing.simple import parse_payload
 
         def verify(signature: Signature) -> Claim | None:
