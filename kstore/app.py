@@ -8,29 +8,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from kstore.errors import InvalidInputError, NotFoundError, StorageError
+from kstore.reference import Named
 from kstore.settings import Settings
 from kstore.store import Store
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
     from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+    from kstore.signing.signer import Signer
     from kstore.transports import Transports
     from kstore.transports.docker_endpoint import DockerDaemonSettings
 
-__all__ = ["App", "RegistryOptions"]
+__all__ = ["App", "RegistryOptions", "SigningOptions"]
+
+_MAX_PASSPHRASE_FILE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """What a command line says about registries; None where it says nothing.
 
-    ``creds`` is ``USER[:PASSWORD]``.
+    ``creds`` is ``USER[:PASSWORD]``.  ``attachments``: whether registries themselves keep sigstore
+    signatures of their images.
     """
 
     tls_verify: bool | None = None
     cert_dir: Path | None = None
     creds: str | None = None
     authfile: Path | None = None
+    attachments: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningOptions:
+    """What a command line says about signing: the key files, the file whose first line is their
+    passphrase, and as what image is signed (None: as what is written)."""
+
+    sigstore_key: Path | None = None
+    passphrase_file: Path | None = None
+    identity: str | None = None
+
+    @property
+    def image_name(self) -> Named | None:
+        """``identity``, parsed; InvalidReferenceError."""
+        return Named.parse(self.identity) if self.identity is not None else None
 
 
 class App:
@@ -100,8 +122,34 @@ class App:
                 stdin=stdin,
                 stdout=stdout,
                 docker_daemon=self._docker_daemon(),
+                attachments=lambda named: bool(options.attachments),
             )
         )
+
+    def signers(self, options: SigningOptions) -> tuple[Signer, ...]:
+        """The keys to sign with, ready to use.
+
+        Raises NotFoundError for a file that is missing, AuthError for a passphrase that is, and
+        what is wrong with a key.
+        """
+        if options.sigstore_key is None:
+            return ()
+        from kstore.signing.keyfile import MAX_KEY_FILE, is_encrypted
+        from kstore.signing.sigstore import SigstoreSigner
+
+        what = f"key file {options.sigstore_key}"
+        key = _read_user_file(options.sigstore_key, MAX_KEY_FILE, what)
+        passphrase = self.passphrase(options.passphrase_file)
+        if passphrase is None and is_encrypted(key) and self._ask_secret is not None:
+            passphrase = self._ask_secret(f"Passphrase of {options.sigstore_key}: ").encode()
+        return (SigstoreSigner(key, passphrase, what),)
+
+    def passphrase(self, file: Path | None) -> bytes | None:
+        """The first line of ``file``, None without a file; NotFoundError, InvalidInputError."""
+        if file is None:
+            return None
+        data = _read_user_file(file, _MAX_PASSPHRASE_FILE, f"passphrase file {file}")
+        return data.partition(b"\n")[0].removesuffix(b"\r")
 
     def _docker_daemon(self) -> DockerDaemonSettings:
         from kstore.transports.docker_endpoint import DEFAULT_HOST, DockerDaemonSettings
@@ -150,3 +198,18 @@ class App:
         if ":" not in text and self._ask_secret is not None:
             return Credentials(text, self._ask_secret(f"Password for {text}: "))
         return parse_creds(text)
+
+
+def _read_user_file(path: Path, cap: int, what: str) -> bytes:
+    from kstore.blobs import storage_errors
+
+    try:
+        with storage_errors(f"read {what}"), path.open("rb") as file:
+            data = file.read(cap + 1)
+    except StorageError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError):
+            raise NotFoundError(f"{what} does not exist") from exc
+        raise
+    if len(data) > cap:
+        raise InvalidInputError(f"{what} is larger than {cap} bytes")
+    return data

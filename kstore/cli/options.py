@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompressionType",
     "SizeType",
+    "attachments_option",
     "both_registries_options",
     "container_argument",
     "digestfile_option",
@@ -33,6 +34,8 @@ __all__ = [
     "quiet_option",
     "registry_options",
     "server_options",
+    "signing_options",
+    "with_referrers_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -140,6 +143,12 @@ digestfile_option = click.option(
     help="Write the digest of the written manifest to FILE",
 )
 
+with_referrers_option = click.option(
+    "--with-referrers",
+    is_flag=True,
+    help="Also what is attached to the image: signatures, attestations, lists of contents, ...",
+)
+
 _SERVER_OPTIONS = (
     click.option(
         "--tls-verify/--no-tls-verify",
@@ -230,6 +239,92 @@ def _particular(
         creds=general.creds if creds is None else creds,
         tls_verify=general.tls_verify if tls_verify is None else tls_verify,
     )
+
+
+_ATTACHMENTS = click.option(
+    "--sigstore-attachments/--no-sigstore-attachments",
+    "attachments",
+    default=None,
+    help="Keep sigstore signatures in the registry beside their image",
+)
+_SIGNING = (
+    click.option(
+        "--sign-by-sigstore-private-key",
+        "sigstore_key",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Sign with the sigstore private key in FILE (implies --sigstore-attachments)",
+    ),
+    click.option(
+        "--sign-passphrase-file",
+        "passphrase_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The passphrase of that key is the first line of FILE",
+    ),
+    click.option(
+        "--sign-identity",
+        metavar="NAME",
+        help="Sign as the image NAME, if not as the one that is written",
+    ),
+)
+
+
+def attachments_option(function: F) -> F:
+    """Whether registries keep sigstore signatures: becomes part of the command's ``registry``.
+
+    Stands below the options of registries.
+    """
+
+    @functools.wraps(function)
+    def with_attachments(
+        *args: Any, attachments: bool | None, registry: RegistryOptions, **kwargs: Any
+    ) -> Any:
+        return function(*args, registry=replace(registry, attachments=attachments), **kwargs)
+
+    decorated: Any = with_attachments
+    result: F = _ATTACHMENTS(decorated)
+    return result
+
+
+def signing_options(function: F) -> F:
+    """How what is written is signed: gives the command ``signing``, a SigningOptions.
+
+    Stands below the options of registries, whose ``attachments`` it sets on the way.
+    """
+
+    @functools.wraps(function)
+    def with_signing(
+        *args: Any,
+        attachments: bool | None,
+        sigstore_key: Path | None,
+        passphrase_file: Path | None,
+        sign_identity: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        from kstore.app import SigningOptions
+
+        written = True if attachments is None and sigstore_key is not None else attachments
+        if "registry" in kwargs:
+            kwargs["registry"] = replace(kwargs["registry"], attachments=written)
+        else:
+            kwargs["registries"] = _with_attachments(kwargs["registries"], attachments, written)
+        signing = SigningOptions(sigstore_key, passphrase_file, sign_identity)
+        return function(*args, signing=signing, **kwargs)
+
+    decorated: Any = with_signing
+    for option in reversed((_ATTACHMENTS, *_SIGNING)):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
+
+
+def _with_attachments(
+    sides: tuple[RegistryOptions, RegistryOptions], read: bool | None, written: bool | None
+) -> tuple[RegistryOptions, RegistryOptions]:
+    source = replace(sides[0], attachments=read)
+    destination = replace(sides[1], attachments=written)
+    return (source, source) if source == destination else (source, destination)
 
 
 def _gathered(function: F, options: tuple[Callable[[Any], Any], ...]) -> F:

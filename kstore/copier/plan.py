@@ -29,7 +29,7 @@ from kstore.manifest import Index, Manifest
 from kstore.manifest.convert import INDEX_OF, check_convertible, converted_layer_type
 from kstore.manifest.schema1 import Legacy
 
-__all__ = ["ImagePlan", "Plan", "make_plans"]
+__all__ = ["ImagePlan", "Plan", "identity", "make_plans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ def make_plans(
     """
     traits, name = destination.traits, where(destination)
     _check_kinds(selection, traits, options, name)
+    identity(destination, options)
     frozen = _frozen(selection, destination, options)
     plans: list[Plan] = []
     refusals: list[UnsupportedError] = []
@@ -118,6 +119,20 @@ def make_plans(
     return plans
 
 
+def identity(destination: ImageDestination, options: CopyOptions) -> str:
+    """As what image manifests are signed; empty where none is.
+
+    Raises InvalidInputError if the destination has no name for it.
+    """
+    name = options.sign_identity or destination.reference.docker_reference
+    if name is None and options.signers:
+        raise InvalidInputError(
+            f"{where(destination)} has no name that could be signed",
+            hint="say with --sign-identity as what image it is to be signed",
+        )
+    return str(name or "") if options.signers else ""
+
+
 def _check_kinds(
     selection: Selection, traits: DestinationTraits, options: CopyOptions, name: str
 ) -> None:
@@ -126,10 +141,18 @@ def _check_kinds(
         raise UnsupportedError(
             f"{name} cannot keep the image's signatures", hint="leave them behind, if you may"
         )
+    if options.signers and not traits.signatures:
+        raise UnsupportedError(f"{name} cannot keep signatures, so that nothing is signed")
     if selection.index is not None and not traits.indexes:
         raise UnsupportedError(f"{name} takes one image, not an index", hint="choose a platform")
     for image in selection.images:
         manifest = image.document
+        if options.artifacts_only and not (
+            isinstance(manifest, Manifest) and not manifest.is_image
+        ):
+            raise UnsupportedError(
+                f"manifest {image.raw.digest} is an image, where only an artifact is wanted"
+            )
         if options.images_only and isinstance(manifest, Manifest) and not manifest.is_image:
             kind = manifest.artifact_type or manifest.config.media_type
             raise UnsupportedError(

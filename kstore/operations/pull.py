@@ -28,11 +28,13 @@ __all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """``platform``: the wanted member of an index (None: this machine's); ``all_tags``: every tag
-    of the repository; ``parallel``: blobs moved at once."""
+    of the repository; ``parallel``: blobs moved at once; ``with_referrers``: also what is attached
+    to the image (signatures, attestations, ...), and to that in turn."""
 
     platform: Platform | None = None
     all_tags: bool = False
     parallel: int = 6
+    with_referrers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +146,20 @@ def _pull_one(
 ) -> Pulled:
     local = replace(name, tag=None) if name.digest else name
     before = image_named(store, local)
-    destination = transports.storage.reference(local)
-    result = copy_image(
-        transports.docker.reference(name),
-        destination,
-        AcceptAnything(),
-        CopyOptions(platform=options.platform, parallel=options.parallel, images_only=True),
-        progress=progress,
-        cancel=cancel,
+    source, destination = transports.docker.reference(name), transports.storage.reference(local)
+    how = CopyOptions(
+        platform=options.platform,
+        parallel=options.parallel,
+        images_only=True,
+        preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
+    result = copy_image(
+        source, destination, AcceptAnything(), how, progress=progress, cancel=cancel
+    )
+    if options.with_referrers:
+        from kstore.operations.referrers import copy_referrers
+
+        copy_referrers(source, destination, result, how, progress=progress, cancel=cancel)
     image_id = image_named(store, local)
     assert image_id is not None, "only images are copied, and their name was just set"
     moved = before if before != image_id else None

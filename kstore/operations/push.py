@@ -11,6 +11,7 @@ from kstore.errors import InvalidInputError
 from kstore.interfaces import ImageReference
 from kstore.reference import LOCAL_DOMAIN, Named
 from kstore.signing.policy import AcceptAnything
+from kstore.signing.signer import Signer
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
@@ -20,9 +21,13 @@ __all__ = ["PushOptions", "PushResult", "push_image"]
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """``parallel``: blobs moved at once."""
+    """``parallel``: blobs moved at once; ``signers`` sign what is pushed, as ``sign_identity``
+    (None: as the destination); ``with_referrers``: also what is attached to the image."""
 
     parallel: int = 6
+    signers: tuple[Signer, ...] = ()
+    sign_identity: Named | None = None
+    with_referrers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +57,22 @@ def push_image(
     options = options or PushOptions()
     source = transports.storage.parse_reference(_in_store(image))
     target = _target(store, transports, source.text, destination)
-    result = copy_image(
-        source,
-        target,
-        AcceptAnything(),
-        CopyOptions(parallel=options.parallel, instances="all"),
-        progress=progress,
-        cancel=cancel,
+    how = CopyOptions(
+        parallel=options.parallel,
+        instances="all",
+        signers=options.signers,
+        sign_identity=options.sign_identity,
+        preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
+    if options.with_referrers:
+        from kstore.operations.referrer_places import place_of
+
+        place_of(target)  # what cannot have attachments is refused before anything moves
+    result = copy_image(source, target, AcceptAnything(), how, progress=progress, cancel=cancel)
+    if options.with_referrers:
+        from kstore.operations.referrers import copy_referrers
+
+        copy_referrers(source, target, result, how, progress=progress, cancel=cancel)
     where = str(target.docker_reference or target.within_transport)
     return PushResult(result.raw.digest, where)
 

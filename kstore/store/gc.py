@@ -26,13 +26,18 @@ from kstore.store.sweep import sweep
 
 __all__ = ["prune"]
 
-#: Everything that something needs.  The index a name was chosen from stays, but not its members.
+#: Everything that something needs.  The index a name was chosen from stays, but not its members; a
+#: tag made of the digest of what it is attached to (a signature, say) needs nothing by itself.
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
-WITH RECURSIVE reach(digest, below) AS (
-  SELECT target, 1 FROM name
-  UNION SELECT manifest, 1 FROM name WHERE manifest IS NOT NULL
-  UNION SELECT via, 0 FROM name WHERE via IS NOT NULL
+WITH RECURSIVE root AS (
+  SELECT n.target, n.manifest, n.via FROM name n WHERE NOT EXISTS (
+    SELECT 1 FROM manifest m JOIN manifest s ON s.digest = m.subject
+    WHERE m.digest = n.target AND n.tag LIKE replace(m.subject, ':', '-') || '.%')),
+reach(digest, below) AS (
+  SELECT target, 1 FROM root
+  UNION SELECT manifest, 1 FROM root WHERE manifest IS NOT NULL
+  UNION SELECT via, 0 FROM root WHERE via IS NOT NULL
   UNION SELECT digest, 1 FROM lease_ref
   UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
   UNION SELECT digest, 1 FROM manifest WHERE :keep_all
@@ -41,6 +46,8 @@ WITH RECURSIVE reach(digest, below) AS (
   UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
 SELECT DISTINCT digest FROM reach
 """
+
+_LOST = "NOT IN (SELECT digest FROM reachable)"
 
 
 @dataclass(slots=True)
@@ -115,6 +122,8 @@ def _delete_rows(session: Session, *, keep: bool, dangling: bool, lease_grace: f
         writer = Writer(db)
         _drop_dead_leases(session, writer, lease_grace)
         writer.execute(_REACHABLE, {"keep_all": not dangling})
+        for name in writer.column(f"SELECT name FROM name WHERE target {_LOST}"):  # noqa: S608
+            writer.drop_name(name, session.command)
         _delete_unreachable(writer, garbage)
         writer.execute("DROP TABLE reachable")  # a rollback drops it, too
     if keep and garbage.manifests:
@@ -123,7 +132,7 @@ def _delete_rows(session: Session, *, keep: bool, dangling: bool, lease_grace: f
 
 
 def _delete_unreachable(writer: Writer, garbage: _Garbage) -> None:
-    lost = "digest NOT IN (SELECT digest FROM reachable)"
+    lost = f"digest {_LOST}"
     # Garbage may refer to garbage: the order of deletion follows the foreign keys.
     touched = writer.column(f"DELETE FROM manifest WHERE {lost} RETURNING image_id")  # noqa: S608
     garbage.manifests = len(touched)

@@ -217,6 +217,14 @@ class Store:
         """The stored manifests whose ``subject`` is this digest."""
         return queries.referrers(self._session.db, subject)
 
+    def tags_of(self, manifest: Digest) -> list[str]:
+        """The tags that stand for a manifest, in any repository, sorted."""
+        rows = self._session.db.rows(
+            "SELECT DISTINCT tag FROM name WHERE target = ? AND tag IS NOT NULL ORDER BY tag",
+            [str(manifest)],
+        )
+        return [row[0] for row in rows]
+
     def name_log(self, named: Named | None = None, limit: int | None = None) -> list[NameChange]:
         """How names moved, newest first; of one name, or of a repository (no tag), or of all."""
         return queries.name_log(self._session.db, named, limit)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from kstore.errors import InvalidReferenceError, UnsupportedError
 from kstore.interfaces import ImageReference, ImageTransport
+from kstore.reference import Named
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class TransportSettings:
     ``spool_dir``: where archives that are compressed or come through a pipe are unpacked to.
     ``stdin`` and ``stdout``: what ``-`` means as a file; None where it means nothing.
     ``docker_daemon``: how a Docker daemon is reached, None for its usual socket.
+    ``attachments``: of which images a registry itself keeps the sigstore signatures.
     """
 
     open_store: Callable[[], Store]
@@ -48,12 +50,13 @@ class TransportSettings:
     stdin: BinaryIO | None = None
     stdout: BinaryIO | None = None
     docker_daemon: DockerDaemonSettings | None = None
+    attachments: Callable[[Named], bool] = lambda named: False
 
 
 def _docker(settings: TransportSettings) -> ImageTransport:
     from kstore.transports.docker import DockerTransport
 
-    return DockerTransport(settings.connect)
+    return DockerTransport(settings.connect, settings.attachments)
 
 
 def _docker_archive(settings: TransportSettings) -> ImageTransport:

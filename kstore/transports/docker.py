@@ -35,11 +35,17 @@ class DockerTransport(ImageTransport):
     """Reaches registries through one client for each host.
 
     ``connect`` makes the client of a host; clients are kept, so that connections and tokens are
-    shared by everything one command does.
+    shared by everything one command does.  ``attachments`` says of which images sigstore signatures
+    are read from, and written to, the registry itself.
     """
 
-    def __init__(self, connect: Callable[[str], RegistryClient]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[str], RegistryClient],
+        attachments: Callable[[Named], bool] = lambda named: False,
+    ) -> None:
         self._connect = connect
+        self.uses_attachments = attachments
         self._clients: dict[str, RegistryClient] = {}
 
     @property
@@ -116,6 +122,11 @@ class DockerReference(ImageReference):
     def client(self) -> RegistryClient:
         return self.home.client(self.named.domain)
 
+    @property
+    def has_attachments(self) -> bool:
+        """Whether sigstore signatures of this image stand in the registry itself."""
+        return self.home.uses_attachments(self.named)
+
     def open_source(self) -> DockerSource:
         return DockerSource(self)
 
@@ -169,7 +180,12 @@ class DockerSource(ImageSource):
         return (self._reference.named.repository,)
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
-        return ()
+        if not self._reference.has_attachments:
+            return ()
+        from kstore.transports.attachments import read_attached_signatures
+
+        path = self._reference.named.path
+        return read_attached_signatures(self._client, path, instance or self._top.digest)
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""
@@ -183,6 +199,7 @@ class DockerDestination(ImageDestination):
         self._client = reference.client
         self._path = reference.named.path
         self._manifest: RawManifest | None = None
+        self._signatures: dict[Digest | None, Sequence[bytes]] = {}
 
     @property
     def reference(self) -> DockerReference:
@@ -190,7 +207,9 @@ class DockerDestination(ImageDestination):
 
     @property
     def traits(self) -> DestinationTraits:
-        return DestinationTraits(concurrent=True, foreign_urls=True)
+        return DestinationTraits(
+            concurrent=True, foreign_urls=True, signatures=self._reference.has_attachments
+        )
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         """Nothing is asked here: ``write_blob`` asks, in parallel."""
@@ -234,13 +253,29 @@ class DockerDestination(ImageDestination):
             )
         else:
             self._manifest = raw
+            self._signatures.clear()  # those of a manifest that was refused
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
-        raise UnsupportedError(f"{self._reference.named.domain} does not take signatures yet")
+        if not self._reference.has_attachments:
+            raise UnsupportedError(f"signatures are not written to {self._reference.named.domain}")
+        self._signatures[instance] = signatures
 
     def commit(self) -> None:
-        assert self._manifest is not None, "write_manifest comes first"
-        self._client.put_manifest(self._path, self._reference.version, self._manifest)
+        raw = self._manifest
+        assert raw is not None, "write_manifest comes first"
+        if self._signatures:
+            # By its digest first: under its name nobody shall find it before it is signed.
+            self._client.put_manifest(self._path, raw.digest, raw)
+            self._attach(raw.digest)
+            if self._reference.version == raw.digest:
+                return
+        self._client.put_manifest(self._path, self._reference.version, raw)
+
+    def _attach(self, top: Digest) -> None:
+        from kstore.transports.attachments import attach_signatures
+
+        for instance, signatures in self._signatures.items():
+            attach_signatures(self._client, self._path, instance or top, signatures)
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""

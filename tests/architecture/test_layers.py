@@ -21,9 +21,11 @@ DOORS = {
     "xattr": ("tree/xattrs.py",),
     "isal": ("compression.py",),
     "zstandard": ("compression.py",),
+    "cryptography": ("signing/keys.py",),
+    "nacl": ("signing/keyfile.py",),
 }
 # The distribution's name where it differs from the module's.
-DISTRIBUTIONS = {"gnupg": "python-gnupg", "sqlite_utils": "sqlite-utils"}
+DISTRIBUTIONS = {"gnupg": "python-gnupg", "sqlite_utils": "sqlite-utils", "nacl": "pynacl"}
 
 
 def test_no_module_imports_against_the_layers() -> None:

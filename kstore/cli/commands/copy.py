@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,14 @@ from kstore.cli.options import (
     digestfile_option,
     progress_option,
     quiet_option,
+    signing_options,
+    with_referrers_option,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from kstore.app import RegistryOptions
+    from kstore.app import RegistryOptions, SigningOptions
     from kstore.copier import CopyOptions
 
 __all__ = ["command"]
@@ -40,22 +43,26 @@ __all__ = ["command"]
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", metavar="DESTINATION")
 @copy_options()
+@with_referrers_option
 @retry_option
 @digestfile_option
 @quiet_option("No progress, only errors")
 @progress_option
 @both_registries_options
+@signing_options
 @pass_session
 def command(
     session: Session,
     source: str,
     destination: str,
     options: CopyOptions,
+    with_referrers: bool,
     retries: int,
     digestfile: Path | None,
     quiet: bool,
     progress: str,
     registries: tuple[RegistryOptions, RegistryOptions],
+    signing: SigningOptions,
 ) -> None:
     """Copy an image from one place to another, of whatever kind.
 
@@ -69,6 +76,9 @@ def command(
     from kstore.operations.copy import copy, parse_end
 
     session.on_interrupt = "the destination is as it was"
+    options = replace(
+        options, signers=session.app.signers(signing), sign_identity=signing.image_name
+    )
     with (
         both_transports(session, "copy", registries) as (here, there),
         displayed(session, progress, COPYING, quiet=quiet) as sink,
@@ -78,6 +88,7 @@ def command(
             parse_end(there, destination),
             options,
             retries=retries,
+            with_referrers=with_referrers,
             progress=sink,
             cancel=session.cancel,
         )

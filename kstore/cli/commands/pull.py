@@ -8,10 +8,12 @@ import click
 
 from kstore.cli.grammar import declare
 from kstore.cli.options import (
+    attachments_option,
     platform_option,
     progress_option,
     quiet_option,
     registry_options,
+    with_referrers_option,
 )
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
@@ -37,15 +39,18 @@ __all__ = ["command"]
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("-a", "--all-tags", is_flag=True, help="Every tag of the repository NAME")
 @platform_option
+@with_referrers_option
 @quiet_option("No progress, only the image ID")
 @progress_option
 @registry_options
+@attachments_option
 @pass_session
 def command(
     session: Session,
     names: tuple[str, ...],
     all_tags: bool,
     platform: Platform | None,
+    with_referrers: bool,
     quiet: bool,
     progress: str,
     registry: RegistryOptions,
@@ -63,7 +68,7 @@ def command(
     session.on_interrupt = (
         "finished layers and partial downloads are kept, and the next pull goes on from there"
     )
-    options = PullOptions(platform=platform, all_tags=all_tags)
+    options = PullOptions(platform=platform, all_tags=all_tags, with_referrers=with_referrers)
     with (
         session.open_store("pull") as store,
         session.app.transports(store, registry, session.cancel) as transports,

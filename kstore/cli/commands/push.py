@@ -14,12 +14,14 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     registry_options,
+    signing_options,
+    with_referrers_option,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from kstore.app import RegistryOptions
+    from kstore.app import RegistryOptions, SigningOptions
 
 __all__ = ["command"]
 
@@ -30,23 +32,31 @@ __all__ = ["command"]
         ("kstore push quay.io/me/app:1", "under its own name"),
         ("kstore push app registry.example.org/team/app:1", "under another name"),
         ("kstore push --digestfile digest.txt app quay.io/me/app", "note what was pushed"),
+        (
+            "kstore push --sign-by-sigstore-private-key me.private app quay.io/me/app",
+            "signed; 'kstore generate-key me' makes the key",
+        ),
     ),
 )
 @image_argument()
 @click.argument("destination", required=False)
+@with_referrers_option
 @quiet_option("No progress, only errors")
 @progress_option
 @digestfile_option
 @registry_options
+@signing_options
 @pass_session
 def command(
     session: Session,
     image: str,
     destination: str | None,
+    with_referrers: bool,
     quiet: bool,
     progress: str,
     digestfile: Path | None,
     registry: RegistryOptions,
+    signing: SigningOptions,
 ) -> None:
     """Send an image from the store to a registry.
 
@@ -55,16 +65,21 @@ def command(
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import PUSHING
-    from kstore.operations.push import push_image
+    from kstore.operations.push import PushOptions, push_image
 
     session.on_interrupt = "layers that were sent are kept by the registry"
+    options = PushOptions(
+        signers=session.app.signers(signing),
+        sign_identity=signing.image_name,
+        with_referrers=with_referrers,
+    )
     with (
         session.open_store("push") as store,
         session.app.transports(store, registry, session.cancel) as transports,
         displayed(session, progress, PUSHING, quiet=quiet) as sink,
     ):
         result = push_image(
-            store, transports, image, destination, progress=sink, cancel=session.cancel
+            store, transports, image, destination, options, progress=sink, cancel=session.cancel
         )
     if digestfile is not None:
         write_digest_file(digestfile, result.digest, "the image was pushed")
