@@ -18,7 +18,6 @@ from kstore.manifest.attached import (
     ATTACHMENT_SUFFIXES,
     attachment_tag,
     describe_referrer,
-    tagged_subject,
 )
 from kstore.transports.docker import DockerReference
 from kstore.transports.oci import LayoutSource, OciReference
@@ -139,15 +138,9 @@ class _StorePlace(Place):
 
     def attached(self, subject: Digest) -> Iterator[Attached]:
         for descriptor in self._store.referrers(subject):
-            tags = self._store.tags_of(descriptor.digest)
-            tag = next((tag for tag in tags if tagged_subject(tag) == subject), None)
+            yield Attached(subject, descriptor)
+        for tag, descriptor in self._store.attachments(subject):
             yield Attached(subject, descriptor, tag)
-        for tag in _tags(subject) if self._named is not None else ():
-            assert self._named is not None
-            record = self._store.name(self._named.with_tag(tag))
-            stored = self._store.manifest(record.target) if record else None
-            if stored is not None:
-                yield Attached(subject, stored.descriptor, tag)
 
     def source(self, attached: Attached) -> ImageReference:
         return StoredArtifact(attached.descriptor.digest, self._home)
