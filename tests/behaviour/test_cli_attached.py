@@ -174,7 +174,7 @@ def test_a_place_that_keeps_no_signatures_is_refused(tmp_path: Path, root: Path)
         *("--sign-identity", "quay.io/team/app:1", "kstore:app:1", f"oci:{tmp_path}/out"),
     )
     assert done.code == 6
-    assert "cannot keep signatures" in done.err
+    assert "cannot keep signatures, so that nothing is signed" in done.err
 
 
 def test_attachments_go_with_their_image_there_and_back(

@@ -154,6 +154,16 @@ def test_a_hostile_key_file_is_refused_at_once(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{"kdf__params__N": 1 << 21}, {"kdf__params__r": 1 << 9}, {"kdf__params__p": 17}],
+    ids=str,
+)
+def test_a_key_file_cannot_make_us_work_without_measure(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match="beyond all measure"):
+        load_private_key(encrypted(**changes), SECRET, "a key")
+
+
+@pytest.mark.parametrize(
     "data",
     [
         pem("ENCRYPTED COSIGN PRIVATE KEY", b"{}"),
