@@ -24,6 +24,7 @@ __all__ = [
     "artifact_type_of",
     "attachment_tag",
     "describe_referrer",
+    "is_attachment_tag",
     "referrers_tag",
     "tagged_subject",
 ]
@@ -35,6 +36,8 @@ _TAG_HEX = 64
 _ATTACHMENT = re.compile(
     rf"([a-z0-9]+)-([0-9a-f]+)\.(?:{'|'.join(ATTACHMENT_SUFFIXES)})\Z", re.ASCII
 )
+
+_REFERRERS = re.compile(r"sha(?:256|384|512)-[0-9a-f]{64}\Z", re.ASCII)
 
 
 def referrers_tag(subject: Digest) -> str:
@@ -55,6 +58,11 @@ def tagged_subject(tag: str) -> Digest | None:
         return Digest(match[1], match[2]) if match else None
     except InvalidDigestError:
         return None
+
+
+def is_attachment_tag(tag: str) -> bool:
+    """Whether a tag stands for what is attached to images, and not for an image."""
+    return tagged_subject(tag) is not None or _REFERRERS.match(tag) is not None
 
 
 def artifact_type_of(view: Manifest | Index) -> str | None:

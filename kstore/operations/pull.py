@@ -14,6 +14,7 @@ from kstore.errors import (
     KstoreError,
     UnsupportedError,
 )
+from kstore.manifest.attached import is_attachment_tag
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
@@ -84,7 +85,8 @@ def pull_image(
     The image is stored under the name it was asked for; by digest, under ``name@digest``, and no
     tag moves.  Raises InvalidReferenceError, UnsupportedError for artifacts, what the registry
     answers, PlatformNotFoundError, IntegrityError and StorageError; names then point where they
-    did before.  With ``all_tags``, a tag that cannot be pulled does not stop the others.
+    did before.  With ``all_tags``, a tag that cannot be pulled does not stop the others; those of
+    attachments are no images, and are left out.
     """
     options = options or PullOptions()
     named = _registry_name(transports, text)
@@ -119,7 +121,8 @@ def _pull_all_tags(
     progress: ProgressSink,
     cancel: Cancel | None,
 ) -> PullResult:
-    tags = list(transports.docker.client(repository.domain).tags(repository.path))
+    listed = transports.docker.client(repository.domain).tags(repository.path)
+    tags = [tag for tag in listed if not is_attachment_tag(tag)]
     if not tags:
         raise ImageNotFoundError(f"repository {repository} has no tags")
     pulled, failed = [], []

@@ -1,7 +1,8 @@
 """Sigstore signatures in a registry: layers of an image under a tag made of the signed digest.
 
 The layers are the payloads, their annotations hold the signatures.  Others may have attached theirs
-before: what is there stays, and nothing is attached twice.
+before: what is there stays, and nothing is attached twice.  Signatures are also read from referrers
+of the same form, which newer cosigns make on request.
 
 Source: cosign, specs/SIGNATURE_SPEC.md ("Storage"), as skopeo and podman read and write it.
 """
@@ -9,7 +10,7 @@ Source: cosign, specs/SIGNATURE_SPEC.md ("Storage"), as skopeo and podman read a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -32,6 +33,8 @@ __all__ = ["attach_signatures", "read_attached_signatures"]
 #: Most signatures of one manifest, and most bytes they may have together.
 MAX_SIGNATURES = 128
 MAX_TOTAL = 8 << 20
+#: The artifact type of a referrer that holds signatures as the image under the tag does.
+HOLDER = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 
 def read_attached_signatures(
@@ -39,26 +42,43 @@ def read_attached_signatures(
 ) -> tuple[bytes, ...]:
     """The signatures attached to a manifest, in the form in which they are kept; perhaps none.
 
+    Those under the tag come first, then those of referrers that say that they hold signatures.
     Nothing is verified but that they arrive as they were stored.  Raises InvalidManifestError for
     attachments that are no signatures, or more than anybody needs.
     """
-    tag = attachment_tag(manifest, "sig")
-    stored = _stored(client, path, tag) if tag is not None else None
-    if tag is None or stored is None:
-        return ()
-    what = f"{client.host}/{path}:{tag}"
-    total = sum(layer.size for layer in stored.layers)
-    if len(stored.layers) > MAX_SIGNATURES or total > MAX_TOTAL:
+    layers = [layer for stored in _all_stored(client, path, manifest) for layer in stored.layers]
+    unique = list(
+        {(layer.digest, *sorted(layer.annotations.items())): layer for layer in layers}.values()
+    )
+    total = sum(layer.size for layer in unique)
+    if len(unique) > MAX_SIGNATURES or total > MAX_TOTAL:
         raise InvalidManifestError(
-            f"{what} has {len(stored.layers)} signatures of {total} bytes, more than"
-            f" {MAX_SIGNATURES} or {MAX_TOTAL}"
+            f"{client.host}/{path} has {len(unique)} signatures of {total} bytes attached to"
+            f" {manifest}, more than {MAX_SIGNATURES} or {MAX_TOTAL}"
         )
     return tuple(
         SigstoreSignature(
             _read(client, path, layer), dict(layer.annotations), layer.media_type
         ).to_bytes()
-        for layer in stored.layers
+        for layer in unique
     )
+
+
+def _all_stored(client: RegistryClient, path: str, manifest: Digest) -> Iterator[Manifest]:
+    tag = attachment_tag(manifest, "sig")
+    stored = _stored(client, path, tag) if tag is not None else None
+    if stored is not None:
+        yield stored
+    holders = (each for each in client.referrers(path, manifest) if each.artifact_type == HOLDER)
+    for number, holder in enumerate(holders, 1):
+        if number > MAX_SIGNATURES:
+            raise InvalidManifestError(
+                f"{client.host}/{path} has more than {MAX_SIGNATURES} manifests with signatures"
+                f" attached to {manifest}"
+            )
+        stored = _stored(client, path, holder.digest)
+        if stored is not None and stored.subject is not None and stored.subject.digest == manifest:
+            yield stored
 
 
 def attach_signatures(
@@ -114,14 +134,14 @@ def _is_same(layer: Descriptor, signature: SigstoreSignature) -> bool:
     )
 
 
-def _stored(client: RegistryClient, path: str, tag: str) -> Manifest | None:
+def _stored(client: RegistryClient, path: str, reference: str | Digest) -> Manifest | None:
     try:
-        raw = client.get_manifest(path, tag)
+        raw = client.get_manifest(path, reference)
     except ManifestNotFoundError:
         return None
     if raw.media_type != mt.OCI_MANIFEST:
         raise InvalidManifestError(
-            f"{client.host}/{path}:{tag} should hold signatures, but is {raw.media_type}"
+            f"{client.host}/{path}: {reference} should hold signatures, but is {raw.media_type}"
         )
     return parse_image(raw)
 

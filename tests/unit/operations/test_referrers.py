@@ -362,3 +362,17 @@ def test_clients_find_at_the_stores_own_registry_what_was_pulled(
         referrers = {each.digest for each in client.referrers(path, IMAGE.raw.digest)}
         assert SBOM.raw.digest in referrers
         assert client.get_manifest(path, SIG).data == SIGNED.raw.data
+
+
+def test_a_pull_of_all_tags_leaves_out_those_of_attachments(
+    store: Store, transports: Transports, faulty: FaultServer
+) -> None:
+    for data in (*IMAGE.blobs.values(), *SIGNED.blobs.values()):
+        faulty.add_blob(data)
+    faulty.add_manifest(IMAGE.raw.data, IMAGE.raw.media_type, tag="1")
+    faulty.add_manifest(SIGNED.raw.data, SIGNED.raw.media_type, tag=SIG)
+    index = index_of([SBOM])
+    faulty.add_manifest(index.data, index.media_type, tag=f"sha256-{IMAGE.raw.digest.hex}")
+    options = PullOptions(all_tags=True)
+    result = pull_image(store, transports, f"{faulty.host}/team/app", options)
+    assert ([str(each.name.tag) for each in result.pulled], result.failed) == (["1"], ())

@@ -25,6 +25,7 @@ from kstore.signing.sigstore import SigstoreSigner, sign, verify
 from kstore.store import Store
 from kstore.transports import Transports
 from kstore.transports.attachments import (
+    HOLDER,
     MAX_SIGNATURES,
     attach_signatures,
     read_attached_signatures,
@@ -142,7 +143,8 @@ def test_a_flood_of_signatures_is_refused_before_one_is_fetched(
     client: RegistryClient, registry: LocalRegistry
 ) -> None:
     layer = Descriptor("x/y", registry.push_blob(PATH, b"payload"), 7).to_json()
-    hold(registry, *[layer] * (MAX_SIGNATURES + 1))
+    layers = [{**layer, "annotations": {"n": str(n)}} for n in range(MAX_SIGNATURES + 1)]
+    hold(registry, *layers)
     registry.log.clear()
     with pytest.raises(InvalidManifestError, match="129 signatures"):
         read_attached_signatures(client, PATH, SIGNED)
@@ -167,6 +169,82 @@ def test_something_else_under_the_tag_is_refused(
         read_attached_signatures(client, PATH, SIGNED)
     with pytest.raises(InvalidManifestError, match="should hold signatures"):
         attach_signatures(client, PATH, SIGNED, [signature()])
+
+
+def signatures_manifest(
+    signature: SigstoreSignature, subject: Descriptor, artifact_type: str = HOLDER
+) -> tuple[RawManifest, bytes]:
+    """A referrer that holds a signature as newer cosigns make it, and the blob of its config."""
+    config = b"{}"
+    document = {
+        "schemaVersion": 2,
+        "mediaType": mt.OCI_MANIFEST,
+        "artifactType": artifact_type,
+        "config": Descriptor(artifact_type, Digest.of(config), len(config)).to_json(),
+        "layers": [
+            Descriptor(
+                signature.media_type,
+                Digest.of(signature.payload),
+                len(signature.payload),
+                signature.annotations,
+            ).to_json()
+        ],
+        "subject": subject.to_json(),
+    }
+    return RawManifest.receive(json.dumps(document).encode(), mt.OCI_MANIFEST), config
+
+
+def refer(
+    client: RegistryClient,
+    registry: LocalRegistry,
+    kind: str,
+    subject: Descriptor = IMAGE.raw.descriptor,
+    artifact_type: str = HOLDER,
+) -> bytes:
+    """Let a referrer hold a signature; it, in the form in which it is kept."""
+    made = sign(key_pair(kind)[0], None, SIGNED, "x.test/team/app:1")
+    raw, config = signatures_manifest(made, subject, artifact_type)
+    for data in (config, made.payload):
+        registry.push_blob(PATH, data)
+    client.put_manifest(PATH, raw.digest, raw)
+    return made.to_bytes()
+
+
+def test_signatures_are_also_read_from_referrers(
+    client: RegistryClient, registry: LocalRegistry
+) -> None:
+    referred = [refer(client, registry, kind) for kind in ("ec", "other")]
+    refer(client, registry, "ec384", artifact_type="x/other")
+    refer(client, registry, "ec521", subject=OTHER.raw.descriptor)
+    tagged = signature("ed25519")
+    attach_signatures(client, PATH, SIGNED, [tagged, referred[0]])
+    found = read_attached_signatures(client, PATH, SIGNED)
+    assert found[0] == tagged
+    assert sorted(found) == sorted([tagged, *referred]), "each once"
+
+
+def test_a_referrer_that_is_another_images_is_not_believed(faulty: FaultServer) -> None:
+    made = sign(key_pair("ec")[0], None, SIGNED, "x.test/team/app:1")
+    raw, config = signatures_manifest(made, OTHER.raw.descriptor)
+    for data in (config, made.payload):
+        faulty.add_blob(data)
+    faulty.add_manifest(raw.data, raw.media_type)
+    entry = Descriptor(raw.media_type, raw.digest, len(raw.data), artifact_type=HOLDER)
+    index = {"schemaVersion": 2, "mediaType": mt.OCI_INDEX, "manifests": [entry.to_json()]}
+    faulty.add_manifest(json.dumps(index).encode(), mt.OCI_INDEX, tag=f"sha256-{SIGNED.hex}")
+    with RegistryClient(faulty.host, RegistrySettings(tls_verify=False)) as client:
+        assert read_attached_signatures(client, PATH, SIGNED) == ()
+        assert read_attached_signatures(client, PATH, OTHER.raw.digest) == ()
+
+
+def test_a_flood_of_referrers_with_signatures_is_refused(
+    client: RegistryClient, registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kstore.transports.attachments.MAX_SIGNATURES", 1)
+    for kind in ("ec", "other"):
+        refer(client, registry, kind)
+    with pytest.raises(InvalidManifestError, match="more than 1 manifests"):
+        read_attached_signatures(client, PATH, SIGNED)
 
 
 def test_a_pushed_image_is_signed_as_what_it_is_pushed_as(
