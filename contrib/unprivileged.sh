@@ -12,8 +12,10 @@ umask 022
 checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 user=${KSTORE_TEST_USER:-nobody}
 
-# A short name: sockets of gpg-agent live below it and may have 107 bytes at most.
-place=$(mktemp -d /tmp/ks.XXXXXX)
+# A short name: sockets of gpg-agent live below it and may have 107 bytes at most.  No capitals:
+# buildah makes a repository's name of the path that it reads an image from.
+place=$(mktemp -u /tmp/ks.XXXXXX | tr '[:upper:]' '[:lower:]')
+mkdir -m 700 "$place"
 trap 'rm -rf -- "$place"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT

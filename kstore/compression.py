@@ -371,7 +371,7 @@ def _deflate_object(level: int | None, wbits: int) -> Any:
     if level is None or level <= _ISAL_LEVELS:
         module = _deflate()
         if module is not zlib:
-            return module.compressobj(2 if level is None else max(level, 0), wbits=wbits)
+            return module.compressobj(1 if level is None else max(level, 0), wbits=wbits)
     return zlib.compressobj(6 if level is None else min(max(level, 1), 9), wbits=wbits)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from contrib.bench.bench import OWN
 from contrib.bench.goals import all_goals
+from contrib.bench.reasons import REASONS
 from contrib.bench.results import Measured, Row, Table
 
 _INTRODUCTION = """\
@@ -64,12 +65,25 @@ def _run_less(table: Table) -> list[str]:
 
 def _goals(found: Sequence[Measured]) -> list[str]:
     lines = ["## Goals", "", "| goal | limit | measured | |", "|---|--:|--:|---|"]
+    missed: dict[str, list[str]] = {}
     for goal in all_goals():
         value = goal.value(found)
         shown = "" if value is None else f"{value:.3g} {goal.unit}"
         verdict = "not measured" if value is None else "met" if goal.met(value) else "**missed**"
         lines.append(f"| {goal.text} | {goal.bound} | {shown} | {verdict} |")
+        if value is not None and not goal.met(value):
+            missed.setdefault(_reason(goal.text), []).append(goal.text)
+    if missed:
+        lines += ["", "### Why goals are missed"]
+    for reason, texts in missed.items():
+        lines += ["", f"**{'; '.join(texts)}.** {reason}"]
     return lines
+
+
+def _reason(text: str) -> str:
+    """The reason under the longest start of a goal's text."""
+    known = [start for start in REASONS if text.startswith(start)]
+    return REASONS[max(known, key=len)] if known else "The reason is not known yet."
 
 
 def _table(table: Table) -> list[str]:

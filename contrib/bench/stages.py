@@ -160,7 +160,6 @@ def copy(bench: Bench, given: Input) -> Iterator[Table]:
     for kind in ("oci", "dir"):
         work = _work(f"copy-{kind}", image, f"copy {{}}, oci: to {kind}:")
         yield _copied(bench, given, work, image, image.source, kind)
-    image = given.image("debian")
     with bench.room() as room:
         plain = room / "plain"
         write_plain_dir(image, plain)
