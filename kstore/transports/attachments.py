@@ -47,20 +47,17 @@ def read_attached_signatures(
     attachments that are no signatures, or more than anybody needs.
     """
     layers = [layer for stored in _all_stored(client, path, manifest) for layer in stored.layers]
-    unique = list(
-        {(layer.digest, *sorted(layer.annotations.items())): layer for layer in layers}.values()
-    )
-    total = sum(layer.size for layer in unique)
-    if len(unique) > MAX_SIGNATURES or total > MAX_TOTAL:
+    total = sum(layer.size for layer in layers)
+    if len(layers) > MAX_SIGNATURES or total > MAX_TOTAL:
         raise InvalidManifestError(
-            f"{client.host}/{path} has {len(unique)} signatures of {total} bytes attached to"
+            f"{client.host}/{path} has {len(layers)} signatures of {total} bytes attached to"
             f" {manifest}, more than {MAX_SIGNATURES} or {MAX_TOTAL}"
         )
     return tuple(
         SigstoreSignature(
             _read(client, path, layer), dict(layer.annotations), layer.media_type
         ).to_bytes()
-        for layer in unique
+        for layer in dict.fromkeys(layers)
     )
 
 
