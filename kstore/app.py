@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,12 +16,15 @@ from kstore.store import Store
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
+    from kstore.image import TrustPolicy
     from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+    from kstore.registry.lookaside import Lookaside
+    from kstore.registry.registriesd import RegistriesD, Section
     from kstore.signing.signer import Signer
     from kstore.transports import Transports
     from kstore.transports.docker_endpoint import DockerDaemonSettings
 
-__all__ = ["App", "RegistryOptions", "SigningOptions"]
+__all__ = ["App", "RegistryOptions", "SigningOptions", "TrustOptions"]
 
 _MAX_PASSPHRASE_FILE = 64 * 1024
 
@@ -42,9 +46,11 @@ class RegistryOptions:
 
 @dataclass(frozen=True, slots=True)
 class SigningOptions:
-    """What a command line says about signing: the key files, the file whose first line is their
-    passphrase, and as what image is signed (None: as what is written)."""
+    """What a command line says about signing: with which keys of GnuPG, with which sigstore key
+    file, the file whose first line is their passphrase, and as what image (None: as what is
+    written)."""
 
+    gpg_keys: tuple[str, ...] = ()
     sigstore_key: Path | None = None
     passphrase_file: Path | None = None
     identity: str | None = None
@@ -53,6 +59,17 @@ class SigningOptions:
     def image_name(self) -> Named | None:
         """``identity``, parsed; InvalidReferenceError."""
         return Named.parse(self.identity) if self.identity is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustOptions:
+    """What a command line says about trust: ``policy`` is a file that counts instead of the
+    machine's, ``insecure`` accepts everything, ``require_signed`` nothing without a signature that
+    the policy checks."""
+
+    policy: Path | None = None
+    insecure: bool = False
+    require_signed: bool = False
 
 
 class App:
@@ -104,6 +121,7 @@ class App:
         stop = cancel or Cancel()
         registry = self.registry_settings(options)
         lookup = self._credential_lookup(options)
+        sections = self._sections()
 
         def connect(host: str) -> RegistryClient:
             from kstore.registry import RegistryClient
@@ -122,27 +140,50 @@ class App:
                 stdin=stdin,
                 stdout=stdout,
                 docker_daemon=self._docker_daemon(),
-                attachments=lambda named: bool(options.attachments),
+                attachments=lambda named: (
+                    bool(sections(named).attachments)
+                    if options.attachments is None
+                    else options.attachments
+                ),
+                lookaside=self._lookaside(options, stop, sections),
             )
         )
 
     def signers(self, options: SigningOptions) -> tuple[Signer, ...]:
         """The keys to sign with, ready to use.
 
-        Raises NotFoundError for a file that is missing, AuthError for a passphrase that is, and
-        what is wrong with a key.
+        Raises NotFoundError for a key or a file that is missing, AuthError for a passphrase that
+        is, and what is wrong with a key.
         """
-        if options.sigstore_key is None:
+        if not options.gpg_keys and options.sigstore_key is None:
             return ()
+        passphrase = self.passphrase(options.passphrase_file)
+        signers: list[Signer] = [self._gpg_signer(key, passphrase) for key in options.gpg_keys]
+        if options.sigstore_key is not None:
+            signers.append(self._sigstore_signer(options.sigstore_key, passphrase))
+        return tuple(signers)
+
+    def _gpg_signer(self, key: str, passphrase: bytes | None) -> Signer:
+        from kstore import __version__
+        from kstore.signing.gpgsigner import GpgSigner
+
+        return GpgSigner(
+            key,
+            creator=f"kstore {__version__}",
+            home=self.settings.gnupg_home,
+            passphrase=None if passphrase is None else passphrase.decode("latin-1"),
+            ask=self._ask_secret,
+        )
+
+    def _sigstore_signer(self, file: Path, passphrase: bytes | None) -> Signer:
         from kstore.signing.keyfile import MAX_KEY_FILE, is_encrypted
         from kstore.signing.sigstore import SigstoreSigner
 
-        what = f"key file {options.sigstore_key}"
-        key = _read_user_file(options.sigstore_key, MAX_KEY_FILE, what)
-        passphrase = self.passphrase(options.passphrase_file)
+        what = f"key file {file}"
+        key = _read_user_file(file, MAX_KEY_FILE, what)
         if passphrase is None and is_encrypted(key) and self._ask_secret is not None:
-            passphrase = self._ask_secret(f"Passphrase of {options.sigstore_key}: ").encode()
-        return (SigstoreSigner(key, passphrase, what),)
+            passphrase = self._ask_secret(f"Passphrase of {file}: ").encode()
+        return SigstoreSigner(key, passphrase, what)
 
     def passphrase(self, file: Path | None) -> bytes | None:
         """The first line of ``file``, None without a file; NotFoundError, InvalidInputError."""
@@ -150,6 +191,60 @@ class App:
             return None
         data = _read_user_file(file, _MAX_PASSPHRASE_FILE, f"passphrase file {file}")
         return data.partition(b"\n")[0].removesuffix(b"\r")
+
+    def trust_policy(self, options: TrustOptions) -> TrustPolicy:
+        """Which images are trusted: by the policy file of this user or machine, if there is one.
+
+        The file is read when the first image is checked.
+        """
+        from kstore.signing.policy import AcceptAnything, FilePolicy
+
+        if options.insecure:
+            return AcceptAnything()
+        return FilePolicy(
+            self.policy_files(options),
+            explicit=options.policy is not None,
+            required=options.require_signed,
+            check_scope=_check_scope,
+        )
+
+    def policy_files(self, options: TrustOptions) -> tuple[Path, ...]:
+        """The trust policies, of which the first that is there counts."""
+        return self.settings.policy_files if options.policy is None else (options.policy,)
+
+    def _sections(self) -> Callable[[Named], Section]:
+        """Finds what registries.d says of an image; the files are read for the first one."""
+        directories = self.settings.registries_d
+
+        @cache
+        def configuration() -> RegistriesD:
+            from kstore.registry.registriesd import read_registries_d
+
+            return read_registries_d(directories)
+
+        def find(named: Named) -> Section:
+            from kstore.transports.base import name_scopes
+
+            return configuration().lookup((str(named), *name_scopes(named)))
+
+        return find
+
+    def _lookaside(
+        self, options: RegistryOptions, cancel: Cancel, sections: Callable[[Named], Section]
+    ) -> Callable[[Named], Lookaside] | None:
+        """Finds the place of an image's signatures beside its registry."""
+        usual = self.settings.lookaside_dir
+        if usual is None:
+            return None
+        settings = self.registry_settings(options)
+        warn = self._warn or (lambda _: None)
+
+        def find(named: Named) -> Lookaside:
+            from kstore.registry.lookaside import Lookaside
+
+            return Lookaside(sections(named), usual, settings, cancel=cancel, warn=warn)
+
+        return find
 
     def _docker_daemon(self) -> DockerDaemonSettings:
         from kstore.transports.docker_endpoint import DEFAULT_HOST, DockerDaemonSettings
@@ -198,6 +293,14 @@ class App:
         if ":" not in text and self._ask_secret is not None:
             return Credentials(text, self._ask_secret(f"Password for {text}: "))
         return parse_creds(text)
+
+
+def _check_scope(transport: str, scope: str) -> None:
+    if transport == "docker":
+        return  # podman takes any, and one that matches nothing does no harm
+    from kstore.transports import validate_policy_scope
+
+    validate_policy_scope(transport, scope)
 
 
 def _read_user_file(path: Path, cap: int, what: str) -> bytes:

@@ -17,6 +17,8 @@ __all__ = ["SYSTEM_ROOT", "Settings", "load"]
 SYSTEM_ROOT = Path("/var/lib/kstore")
 
 _SPOOL = Path("/var/tmp")  # noqa: S108 - files there have no names
+_POLICY = "containers/policy.json"
+_REGISTRIES_D = "containers/registries.d"
 _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -26,7 +28,10 @@ class Settings:
     being the one ``login`` writes; ``auth_file_is_explicit``: the user named that one, so no
     other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates;
     ``spool_dir``: where large temporary files go; ``docker_host``, ``docker_cert_dir``,
-    ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket."""
+    ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket;
+    ``policy_files``: trust policies, of which the first that is there counts; ``registries_d``:
+    directories that say where signatures are, likewise; ``lookaside_dir``: where they are if none
+    says so; ``gnupg_home``: GnuPG's directory, None for its usual one."""
 
     root: Path
     auth_files: tuple[Path, ...]
@@ -36,6 +41,10 @@ class Settings:
     docker_host: str | None = None
     docker_cert_dir: Path | None = None
     docker_tls_verify: bool = False
+    policy_files: tuple[Path, ...] = ()
+    registries_d: tuple[Path, ...] = ()
+    lookaside_dir: Path | None = None
+    gnupg_home: Path | None = None
 
 
 def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
@@ -56,6 +65,10 @@ def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_cert_dir=_path(environ.get("DOCKER_CERT_PATH")),
         docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
+        policy_files=(config / _POLICY, Path("/etc") / _POLICY),
+        registries_d=(config / _REGISTRIES_D, Path("/etc") / _REGISTRIES_D),
+        lookaside_dir=_lookaside(environ, home),
+        gnupg_home=_path(environ.get("GNUPGHOME")),
     )
 
 
@@ -73,6 +86,14 @@ def _root(environ: Mapping[str, str]) -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("kstore", appauthor=False)
+
+
+def _lookaside(environ: Mapping[str, str], home: Path) -> Path:
+    """Where podman and skopeo keep signatures about which nothing is said."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/containers/sigstore")
+    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
+    return data / "containers/sigstore"
 
 
 def _auth_files(environ: Mapping[str, str], home: Path, config: Path) -> tuple[Path, ...]:

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 __all__ = [
     "CompressionType",
     "SizeType",
-    "attachments_option",
     "both_registries_options",
     "container_argument",
     "digestfile_option",
+    "filter_option",
     "image_argument",
     "no_trunc_option",
     "platform_option",
     "progress_option",
     "quiet_option",
     "registry_options",
+    "remove_signatures_option",
     "server_options",
-    "signing_options",
     "with_referrers_option",
 ]
 
@@ -117,6 +117,20 @@ def container_argument(
 def quiet_option(text: str) -> Callable[[F], F]:
     """``-q/--quiet``; ``text`` says what is left out."""
     return click.option("-q", "--quiet", is_flag=True, help=text)
+
+
+def filter_option(*short: str) -> Callable[[F], F]:
+    """``--filter``, which may be repeated: gives the command ``filters``."""
+    return click.option(
+        *short,
+        "--filter",
+        "filters",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="dangling=true|false, intermediate=true|false, containers=true|false,"
+        " label=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE, until=AGE|TIME,"
+        " id=DIGITS, digest=DIGEST or platform=OS/ARCH; != is the contrary; may be repeated",
+    )
 
 
 no_trunc_option = click.option("--no-trunc", is_flag=True, help="Do not shorten anything")
@@ -241,90 +255,9 @@ def _particular(
     )
 
 
-_ATTACHMENTS = click.option(
-    "--sigstore-attachments/--no-sigstore-attachments",
-    "attachments",
-    default=None,
-    help="Keep sigstore signatures in the registry beside their image",
+remove_signatures_option = click.option(
+    "--remove-signatures", is_flag=True, help="Leave the signatures behind"
 )
-_SIGNING = (
-    click.option(
-        "--sign-by-sigstore-private-key",
-        "sigstore_key",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Sign with the sigstore private key in FILE (implies --sigstore-attachments)",
-    ),
-    click.option(
-        "--sign-passphrase-file",
-        "passphrase_file",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="The passphrase of that key is the first line of FILE",
-    ),
-    click.option(
-        "--sign-identity",
-        metavar="NAME",
-        help="Sign as the image NAME, if not as the one that is written",
-    ),
-)
-
-
-def attachments_option(function: F) -> F:
-    """Whether registries keep sigstore signatures: becomes part of the command's ``registry``.
-
-    Stands below the options of registries.
-    """
-
-    @functools.wraps(function)
-    def with_attachments(
-        *args: Any, attachments: bool | None, registry: RegistryOptions, **kwargs: Any
-    ) -> Any:
-        return function(*args, registry=replace(registry, attachments=attachments), **kwargs)
-
-    decorated: Any = with_attachments
-    result: F = _ATTACHMENTS(decorated)
-    return result
-
-
-def signing_options(function: F) -> F:
-    """How what is written is signed: gives the command ``signing``, a SigningOptions.
-
-    Stands below the options of registries, whose ``attachments`` it sets on the way.
-    """
-
-    @functools.wraps(function)
-    def with_signing(
-        *args: Any,
-        attachments: bool | None,
-        sigstore_key: Path | None,
-        passphrase_file: Path | None,
-        sign_identity: str | None,
-        **kwargs: Any,
-    ) -> Any:
-        from kstore.app import SigningOptions
-
-        written = True if attachments is None and sigstore_key is not None else attachments
-        if "registry" in kwargs:
-            kwargs["registry"] = replace(kwargs["registry"], attachments=written)
-        else:
-            kwargs["registries"] = _with_attachments(kwargs["registries"], attachments, written)
-        signing = SigningOptions(sigstore_key, passphrase_file, sign_identity)
-        return function(*args, signing=signing, **kwargs)
-
-    decorated: Any = with_signing
-    for option in reversed((_ATTACHMENTS, *_SIGNING)):
-        decorated = option(decorated)
-    result: F = decorated
-    return result
-
-
-def _with_attachments(
-    sides: tuple[RegistryOptions, RegistryOptions], read: bool | None, written: bool | None
-) -> tuple[RegistryOptions, RegistryOptions]:
-    source = replace(sides[0], attachments=read)
-    destination = replace(sides[1], attachments=written)
-    return (source, source) if source == destination else (source, destination)
 
 
 def _gathered(function: F, options: tuple[Callable[[Any], Any], ...]) -> F:

@@ -136,10 +136,11 @@ def identity(destination: ImageDestination, options: CopyOptions) -> str:
 def _check_kinds(
     selection: Selection, traits: DestinationTraits, options: CopyOptions, name: str
 ) -> None:
-    signed = any(image.signatures for image in selection.all)
-    if signed and not options.remove_signatures and not traits.signatures:
+    signed = not options.remove_signatures and any(image.signatures for image in selection.all)
+    if signed and not traits.signatures:
         raise UnsupportedError(
-            f"{name} cannot keep the image's signatures", hint="leave them behind, if you may"
+            f"{name} cannot keep the image's signatures",
+            hint="--remove-signatures leaves them behind",
         )
     if options.signers and not traits.signatures:
         raise UnsupportedError(f"{name} cannot keep signatures, so that nothing is signed")

@@ -14,11 +14,12 @@ from kstore.errors import (
     KstoreError,
     UnsupportedError,
 )
+from kstore.image import TrustPolicy
 from kstore.manifest.attached import is_attachment_tag
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
@@ -30,12 +31,14 @@ __all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 class PullOptions:
     """``platform``: the wanted member of an index (None: this machine's); ``all_tags``: every tag
     of the repository; ``parallel``: blobs moved at once; ``with_referrers``: also what is attached
-    to the image (signatures, attestations, ...), and to that in turn."""
+    to the image (signatures, attestations, ...), and to that in turn; ``policy``: which images are
+    trusted."""
 
     platform: Platform | None = None
     all_tags: bool = False
     parallel: int = 6
     with_referrers: bool = False
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +87,9 @@ def pull_image(
 
     The image is stored under the name it was asked for; by digest, under ``name@digest``, and no
     tag moves.  Raises InvalidReferenceError, UnsupportedError for artifacts, what the registry
-    answers, PlatformNotFoundError, IntegrityError and StorageError; names then point where they
-    did before.  With ``all_tags``, a tag that cannot be pulled does not stop the others; those of
-    attachments are no images, and are left out.
+    answers, PolicyRejectedError, PlatformNotFoundError, IntegrityError and StorageError; names then
+    point where they did before.  With ``all_tags``, a tag that cannot be pulled does not stop the
+    others; those of attachments are no images, and are left out.
     """
     options = options or PullOptions()
     named = _registry_name(transports, text)
@@ -156,9 +159,7 @@ def _pull_one(
         images_only=True,
         preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
-    result = copy_image(
-        source, destination, AcceptAnything(), how, progress=progress, cancel=cancel
-    )
+    result = copy_image(source, destination, options.policy, how, progress=progress, cancel=cancel)
     if options.with_referrers:
         from kstore.operations.referrers import copy_referrers
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kstore.compression import Kind
 from kstore.copier import CopyOptions, copy_image
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError
+from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
 from kstore.reference import LOCAL_DOMAIN, Named
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.signing.signer import Signer
 from kstore.store import Store
 from kstore.streams import Cancel
@@ -21,13 +23,18 @@ __all__ = ["PushOptions", "PushResult", "push_image"]
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """``parallel``: blobs moved at once; ``signers`` sign what is pushed, as ``sign_identity``
-    (None: as the destination); ``with_referrers``: also what is attached to the image."""
+    """``parallel``: blobs moved at once.  ``compression``: of all layers, None for what each one
+    has.  ``signers`` sign what is pushed, as ``sign_identity`` (None: as the destination);
+    ``with_referrers``: also what is attached to the image, whose digest must not change then;
+    ``remove_signatures``: it leaves without those it has; ``policy``: which images are trusted."""
 
     parallel: int = 6
+    compression: Kind | None = None
     signers: tuple[Signer, ...] = ()
     sign_identity: Named | None = None
     with_referrers: bool = False
+    remove_signatures: bool = False
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ def push_image(
 ) -> PushResult:
     """Push ``image`` (name or ID) to ``destination``, or under its own name.
 
-    Manifest and blobs leave byte for byte as they came; blobs the registry has are not sent.  A
+    Manifest and blobs leave byte for byte as they came, unless another compression is asked for;
+    blobs the registry has are not sent.  A
     name that stands for an index, all of which is in the store, is pushed with all its members.
     Raises ImageNotFoundError, InvalidInputError, and what the registry answers.
     """
@@ -60,15 +68,18 @@ def push_image(
     how = CopyOptions(
         parallel=options.parallel,
         instances="all",
+        compression=options.compression,
+        force_compression=options.compression is not None,
         signers=options.signers,
         sign_identity=options.sign_identity,
+        remove_signatures=options.remove_signatures,
         preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
     if options.with_referrers:
         from kstore.operations.referrer_places import place_of
 
         place_of(target)  # what cannot have attachments is refused before anything moves
-    result = copy_image(source, target, AcceptAnything(), how, progress=progress, cancel=cancel)
+    result = copy_image(source, target, options.policy, how, progress=progress, cancel=cancel)
     if options.with_referrers:
         from kstore.operations.referrers import copy_referrers
 

@@ -15,6 +15,7 @@ __all__ = [
     "manifest_target",
     "mount_target",
     "referrers_target",
+    "signatures_target",
     "tags_target",
     "uploads_target",
 ]
@@ -52,6 +53,11 @@ def tags_target(path: str) -> str:
 def referrers_target(path: str, subject: Digest) -> str:
     """The list of what refers to a manifest.  Raises InvalidReferenceError."""
     return f"/v2/{_checked(path)}/referrers/{subject}"
+
+
+def signatures_target(path: str, digest: Digest) -> str:
+    """The signatures of a manifest, where a registry keeps them.  Raises InvalidReferenceError."""
+    return f"/extensions/v2/{_checked(path)}/signatures/{digest}"
 
 
 def is_path(text: str) -> bool:

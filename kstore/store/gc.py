@@ -9,7 +9,8 @@ garbage, never a hole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from kstore.blobs import storage_errors
@@ -30,7 +31,15 @@ __all__ = ["prune"]
 #: tag made of the digest of what it is attached to (a signature, say) needs nothing by itself.
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
-WITH RECURSIVE root AS (
+WITH RECURSIVE chosen(digest) AS (
+  SELECT digest FROM manifest WHERE image_id IN (SELECT value FROM json_each(:only))),
+spared(digest) AS (
+  SELECT digest FROM manifest WHERE :only IS NOT NULL
+    AND digest NOT IN (SELECT digest FROM chosen)
+    AND coalesce(subject, '') NOT IN (SELECT digest FROM chosen)
+    AND digest NOT IN (SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child
+      WHERE e.role = 'member')),
+root AS (
   SELECT n.target, n.manifest, n.via FROM name n WHERE NOT EXISTS (
     SELECT 1 FROM manifest m JOIN manifest s ON s.digest = m.subject
     WHERE m.digest = n.target AND n.tag LIKE replace(m.subject, ':', '-') || '.%')),
@@ -40,7 +49,7 @@ reach(digest, below) AS (
   UNION SELECT via, 0 FROM root WHERE via IS NOT NULL
   UNION SELECT digest, 1 FROM lease_ref
   UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
-  UNION SELECT digest, 1 FROM manifest WHERE :keep_all
+  UNION SELECT digest, 1 FROM spared
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
   UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
@@ -57,6 +66,7 @@ class _Garbage:
     images: list[str] = field(default_factory=list)
     blobs: dict[Digest, int] = field(default_factory=dict)  # digest to size
     manifests: int = 0
+    log_entries: int = 0
 
 
 def prune(
@@ -64,7 +74,7 @@ def prune(
     *,
     all_unused_partials: bool,
     dry_run: bool,
-    dangling_images: bool,
+    only_images: Collection[str] | None,
     lease_grace: float,
     partial_grace: float,
 ) -> PruneReport:
@@ -77,7 +87,7 @@ def prune(
         _check_trustworthy(session)
         garbage = session.freeing(
             lambda: _delete_rows(
-                session, keep=not dry_run, dangling=dangling_images, lease_grace=lease_grace
+                session, keep=not dry_run, only=only_images, lease_grace=lease_grace
             )
         )
         partials = PartialCollector(session, 0.0 if all_unused_partials else partial_grace, dry_run)
@@ -91,6 +101,7 @@ def prune(
                 partials_removed=partials.removed,
                 bytes_freed=sum(gone.values()) + partials.bytes_freed,
                 skipped_busy=partials.busy,
+                log_entries_removed=garbage.log_entries,
             )
         swept = sweep(session, [digest for digest, _ in _orphans(session)])
         sweep_abandoned(session)
@@ -103,6 +114,7 @@ def prune(
         partials_removed=partials.removed,
         bytes_freed=swept.bytes_freed + partials.bytes_freed,
         skipped_busy=swept.busy + partials.busy,
+        log_entries_removed=garbage.log_entries,
     )
 
 
@@ -116,16 +128,20 @@ def _check_trustworthy(session: Session) -> None:
         )
 
 
-def _delete_rows(session: Session, *, keep: bool, dangling: bool, lease_grace: float) -> _Garbage:
+def _delete_rows(
+    session: Session, *, keep: bool, only: Collection[str] | None, lease_grace: float
+) -> _Garbage:
     garbage = _Garbage()
     with session.write(keep=keep) as db:
         writer = Writer(db)
         _drop_dead_leases(session, writer, lease_grace)
-        writer.execute(_REACHABLE, {"keep_all": not dangling})
+        chosen = None if only is None else json.dumps(list(only))
+        writer.execute(_REACHABLE, {"only": chosen})
         for name in writer.column(f"SELECT name FROM name WHERE target {_LOST}"):  # noqa: S608
             writer.drop_name(name, session.command)
         _delete_unreachable(writer, garbage)
         writer.execute("DROP TABLE reachable")  # a rollback drops it, too
+        garbage.log_entries = writer.shorten_log()
     if keep and garbage.manifests:
         session.changed = True
     return garbage

@@ -20,6 +20,7 @@ from kstore.store.naming import choose_member
 from kstore.store.reading import read_blob
 from kstore.store.records import Publication
 from kstore.store.session import Session
+from kstore.store.signatures import put_signatures
 
 __all__ = ["publish"]
 
@@ -124,6 +125,7 @@ def _commit(
             found = _put_document(session, writer, document, publication.names if own else ())
             if own:
                 image_id = found
+        put_signatures(writer, publication.signatures)
         if last:
             holder.let_go(writer)
         else:

@@ -41,7 +41,8 @@ class RemovalReport:
 class PruneReport:
     """What garbage collection did (or, dry, would do).
 
-    ``already_running``: another process was collecting, so nothing was done here.
+    ``log_entries_removed``: old changes of names that were forgotten.  ``already_running``:
+    another process was collecting, so nothing was done here.
     """
 
     deleted: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class PruneReport:
     partials_removed: int = 0
     bytes_freed: int = 0
     skipped_busy: int = 0
+    log_entries_removed: int = 0
     already_running: bool = False
 
 
@@ -118,6 +120,7 @@ class StoreFacts:
     sqlite_version: str
     images: int
     names: int
+    containers: int
     blobs: int
     blob_bytes: int
     partial_downloads: int

@@ -188,7 +188,10 @@ class _Opening:
             database.close()
             raise
         reading = self.root.read_only or self.read_only
-        if version == schema.SCHEMA_VERSION or (reading and version >= schema.READABLE_VERSION):
+        if version == schema.SCHEMA_VERSION:
+            return database
+        if reading and version >= schema.READABLE_VERSION:
+            database.fill_in(version)
             return database
         database.close()
         if reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -162,6 +162,21 @@ class Store:
 
         return reading.read_manifest(self._session, digest)
 
+    def signatures(self, manifest: Digest) -> list[bytes]:
+        """The signatures of a stored manifest, in the order in which they came."""
+        from kstore.store import signatures
+
+        return signatures.read_signatures(self._session, manifest)
+
+    def add_signatures(self, manifest: Digest, signatures: Sequence[bytes]) -> None:
+        """Keep further signatures of a stored manifest.
+
+        Raises BlobNotFoundError if the manifest is not in the store, IntegrityError for too many.
+        """
+        from kstore.store import signatures as keeping
+
+        keeping.add_signatures(self._session, manifest, signatures)
+
     def read_blob(self, digest: Digest, *, cap: int) -> bytes:
         """A whole small blob (a config), verified.
 
@@ -315,11 +330,15 @@ class Store:
         *,
         all_unused_partials: bool = False,
         dry_run: bool = False,
-        dangling_images: bool = True,
+        only_images: Collection[str] | None = None,
         lease_grace: float = _DAY,
         partial_grace: float = 7 * _DAY,
     ) -> PruneReport:
-        """Collect garbage: what no name, no lease and (unless they go too) no image needs.
+        """Collect garbage: what no name, no lease and no working container needs.
+
+        ``only_images``: of the images without a name, only those with these IDs go; None means
+        all.  Of the log of names, the newest 100 changes of each name stay, and those of names
+        that are gone for 90 days.
 
         ``lease_grace`` is how long, in seconds, blobs of a failed operation are kept for its next
         attempt, ``partial_grace`` the same for partial downloads; ``all_unused_partials`` removes
@@ -332,7 +351,7 @@ class Store:
             self._session,
             all_unused_partials=all_unused_partials,
             dry_run=dry_run,
-            dangling_images=dangling_images,
+            only_images=only_images,
             lease_grace=lease_grace,
             partial_grace=partial_grace,
         )

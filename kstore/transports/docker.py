@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
@@ -23,8 +25,12 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest
 from kstore.reference import Named
 from kstore.registry import RegistryClient
+from kstore.signature import SimpleSignature, parse_signature
 from kstore.streams import ByteStream
-from kstore.transports.base import name_scopes
+from kstore.transports.base import again_if_spliced, name_scopes
+
+if TYPE_CHECKING:
+    from kstore.registry.lookaside import Lookaside
 
 __all__ = ["NAME", "DockerReference", "DockerTransport"]
 
@@ -36,16 +42,20 @@ class DockerTransport(ImageTransport):
 
     ``connect`` makes the client of a host; clients are kept, so that connections and tokens are
     shared by everything one command does.  ``attachments`` says of which images sigstore signatures
-    are read from, and written to, the registry itself.
+    are read from, and written to, the registry itself; ``lookaside`` finds the place beside the
+    registry where the others of an image are kept, None where there is none.
     """
 
     def __init__(
         self,
         connect: Callable[[str], RegistryClient],
+        *,
         attachments: Callable[[Named], bool] = lambda named: False,
+        lookaside: Callable[[Named], Lookaside] | None = None,
     ) -> None:
         self._connect = connect
         self.uses_attachments = attachments
+        self._lookaside = lookaside
         self._clients: dict[str, RegistryClient] = {}
 
     @property
@@ -70,6 +80,10 @@ class DockerTransport(ImageTransport):
         if host not in self._clients:
             self._clients[host] = self._connect(host)
         return self._clients[host]
+
+    def lookaside(self, named: Named) -> Lookaside | None:
+        """Where signatures of an image are beside its registry; InvalidInputError, StorageError."""
+        return self._lookaside(named) if self._lookaside is not None else None
 
     def validate_policy_scope(self, scope: str) -> None:
         if scope.startswith("*."):
@@ -134,11 +148,13 @@ class DockerReference(ImageReference):
         return DockerDestination(self)
 
     def delete(self) -> None:
-        """Delete the manifest, and with it every tag that points to it."""
+        """Delete the manifest, and with it every tag that points to it, and its signatures."""
         digest = self.named.digest
         if digest is None:
             digest = self.client.get_manifest(self.named.path, self.version).digest
         self.client.delete_manifest(self.named.path, digest)
+        if (lookaside := self.home.lookaside(self.named)) is not None:
+            lookaside.remove(self.named.path, digest)
 
 
 class DockerSource(ImageSource):
@@ -180,12 +196,21 @@ class DockerSource(ImageSource):
         return (self._reference.named.repository,)
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
+        named, digest = self._reference.named, instance or self._top.digest
+        return [*self._other_signatures(named, digest), *self._attached(named, digest)]
+
+    def _attached(self, named: Named, digest: Digest) -> Sequence[bytes]:
         if not self._reference.has_attachments:
             return ()
         from kstore.transports.attachments import read_attached_signatures
 
-        path = self._reference.named.path
-        return read_attached_signatures(self._client, path, instance or self._top.digest)
+        return read_attached_signatures(self._client, named.path, digest)
+
+    def _other_signatures(self, named: Named, digest: Digest) -> Sequence[bytes]:
+        if self._client.keeps_signatures:
+            return self._client.signatures(named.path, digest)
+        lookaside = self._reference.home.lookaside(named)
+        return () if lookaside is None else lookaside.read(named.path, digest)
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""
@@ -208,8 +233,19 @@ class DockerDestination(ImageDestination):
     @property
     def traits(self) -> DestinationTraits:
         return DestinationTraits(
-            concurrent=True, foreign_urls=True, signatures=self._reference.has_attachments
+            concurrent=True,
+            foreign_urls=True,
+            signatures=self._reference.has_attachments or self._keeps_signatures,
         )
+
+    @cached_property
+    def _keeps_signatures(self) -> bool:
+        lookaside = self._reference.home.lookaside(self._reference.named)
+        if lookaside is not None and lookaside.writable:
+            return True
+        if lookaside is not None and not self._client.keeps_signatures:
+            self._client.ping()  # its answer says whether the registry keeps them itself
+        return self._client.keeps_signatures
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         """Nothing is asked here: ``write_blob`` asks, in parallel."""
@@ -224,13 +260,16 @@ class DockerDestination(ImageDestination):
         for origin in self._mountable(hint):
             if self._client.mount_blob(self._path, blob.digest, origin):
                 return WrittenBlob(blob, "mounted")
+        again_if_spliced(feed, lambda: self._upload(feed, blob))
+        return WrittenBlob(blob, "copied")
+
+    def _upload(self, feed: BlobFeed, blob: Descriptor) -> None:
         self._client.upload_blob(
             self._path,
             blob,
             lambda at: _FromOffset(feed, at, blob.size),
             on_retry=feed.retrying,
         )
-        return WrittenBlob(blob, "copied")
 
     def _mountable(self, hint: BlobHint) -> Sequence[str]:
         """Paths of other repositories of the same registry that hold the blob."""
@@ -256,8 +295,16 @@ class DockerDestination(ImageDestination):
             self._signatures.clear()  # those of a manifest that was refused
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
-        if not self._reference.has_attachments:
-            raise UnsupportedError(f"signatures are not written to {self._reference.named.domain}")
+        named = self._reference.named
+        what = f"a signature of {named}"
+        kinds = {isinstance(parse_signature(data, what), SimpleSignature) for data in signatures}
+        if True in kinds and not self._keeps_signatures:
+            raise UnsupportedError(f"signatures by GnuPG are not written to {named.domain}")
+        if False in kinds and not self._reference.has_attachments:
+            raise UnsupportedError(
+                f"sigstore signatures are not written to {named.domain}",
+                hint="--sigstore-attachments attaches them to the image",
+            )
         self._signatures[instance] = signatures
 
     def commit(self) -> None:
@@ -266,16 +313,31 @@ class DockerDestination(ImageDestination):
         if self._signatures:
             # By its digest first: under its name nobody shall find it before it is signed.
             self._client.put_manifest(self._path, raw.digest, raw)
-            self._attach(raw.digest)
+            for instance, signatures in self._signatures.items():
+                self._keep(instance or raw.digest, signatures)
             if self._reference.version == raw.digest:
                 return
         self._client.put_manifest(self._path, self._reference.version, raw)
 
-    def _attach(self, top: Digest) -> None:
-        from kstore.transports.attachments import attach_signatures
+    def _keep(self, digest: Digest, signatures: Sequence[bytes]) -> None:
+        named = self._reference.named
+        what = f"a signature of {named}"
+        simple = [
+            data for data in signatures if isinstance(parse_signature(data, what), SimpleSignature)
+        ]
+        if len(simple) < len(signatures):
+            from kstore.transports.attachments import attach_signatures
 
-        for instance, signatures in self._signatures.items():
-            attach_signatures(self._client, self._path, instance or top, signatures)
+            attached = [data for data in signatures if data not in simple]
+            attach_signatures(self._client, self._path, digest, attached)
+        if not simple:
+            return
+        if self._client.keeps_signatures:
+            self._client.add_signatures(self._path, digest, simple)
+            return
+        lookaside = self._reference.home.lookaside(named)
+        assert lookaside is not None, "write_signatures takes only what can be kept"
+        lookaside.add(self._path, digest, simple)
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""

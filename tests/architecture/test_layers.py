@@ -23,9 +23,15 @@ DOORS = {
     "zstandard": ("compression.py",),
     "cryptography": ("signing/keys.py",),
     "nacl": ("signing/keyfile.py",),
+    "yaml": ("registry/registriesd.py",),
 }
 # The distribution's name where it differs from the module's.
-DISTRIBUTIONS = {"gnupg": "python-gnupg", "sqlite_utils": "sqlite-utils", "nacl": "pynacl"}
+DISTRIBUTIONS = {
+    "gnupg": "python-gnupg",
+    "nacl": "pynacl",
+    "sqlite_utils": "sqlite-utils",
+    "yaml": "PyYAML",
+}
 
 
 def test_no_module_imports_against_the_layers() -> None:

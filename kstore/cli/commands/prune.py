@@ -9,6 +9,7 @@ import click
 
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
+from kstore.cli.options import filter_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import human_size, plural
@@ -23,24 +24,34 @@ __all__ = ["command"]
     "prune",
     examples=(
         ("kstore prune --dry-run", "what would go"),
+        ("kstore prune --filter until=7d", "of the images without a name, only the older ones"),
         ("kstore prune --all-partials", "also forget downloads that could still be resumed"),
     ),
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing, say what would be removed")
 @click.option("--all-partials", is_flag=True, help="Drop partial downloads of any age")
+@filter_option()
 @format_option(example="bytes_freed")
 @pass_session
-def command(session: Session, dry_run: bool, all_partials: bool, form: str | None) -> None:
+def command(
+    session: Session,
+    dry_run: bool,
+    all_partials: bool,
+    filters: tuple[str, ...],
+    form: str | None,
+) -> None:
     """Remove images without a name, and files that nothing needs.
 
-    Partial downloads of the last days stay, so that a pull can go on where it was.
+    With --filter, the images that do not meet it stay.  Partial downloads of the last days stay,
+    so that a pull can go on where it was; of the log of names ('kstore log'), the last 100 changes
+    of each name stay, and those of names that are gone for 90 days.
     """
     from kstore.operations.prune import prune_store
 
     shape = Form(form)
     session.on_interrupt = "what was removed is gone, the rest is as it was"
-    with session.open_store("prune") as store:
-        report = prune_store(store, dry_run=dry_run, all_partials=all_partials)
+    with session.open_store("prune", create=False) as store:
+        report = prune_store(store, filters=filters, dry_run=dry_run, all_partials=all_partials)
     if shape.given:
         shape.write_one({**asdict(report), "dry_run": dry_run})
         return
@@ -59,6 +70,7 @@ def _summary(report: PruneReport, *, dry_run: bool) -> str:
         (len(report.deleted), "image"),
         (report.blobs_removed, "blob"),
         (report.partials_removed, "partial download"),
+        (report.log_entries_removed, "old name change"),
     )
     what = ", ".join(plural(count, noun) for count, noun in counts if count)
     verb = "Would free" if dry_run else "Freed"

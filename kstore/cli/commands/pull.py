@@ -8,7 +8,6 @@ import click
 
 from kstore.cli.grammar import declare
 from kstore.cli.options import (
-    attachments_option,
     platform_option,
     progress_option,
     quiet_option,
@@ -17,11 +16,13 @@ from kstore.cli.options import (
 )
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import attachments_option, trust_options
 from kstore.cli.text import short_id
 from kstore.errors import KstoreError
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
+    from kstore.image import TrustPolicy
     from kstore.operations.pull import Pulled, PullResult
     from kstore.platforms import Platform
 
@@ -44,6 +45,7 @@ __all__ = ["command"]
 @progress_option
 @registry_options
 @attachments_option
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -54,6 +56,7 @@ def command(
     quiet: bool,
     progress: str,
     registry: RegistryOptions,
+    policy: TrustPolicy,
 ) -> None:
     """Bring images from a registry into the store.
 
@@ -68,7 +71,9 @@ def command(
     session.on_interrupt = (
         "finished layers and partial downloads are kept, and the next pull goes on from there"
     )
-    options = PullOptions(platform=platform, all_tags=all_tags, with_referrers=with_referrers)
+    options = PullOptions(
+        platform=platform, all_tags=all_tags, with_referrers=with_referrers, policy=policy
+    )
     with (
         session.open_store("pull") as store,
         session.app.transports(store, registry, session.cancel) as transports,

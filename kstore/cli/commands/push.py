@@ -14,14 +14,16 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     registry_options,
-    signing_options,
+    remove_signatures_option,
     with_referrers_option,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import signing_options, trust_options
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions, SigningOptions
+    from kstore.image import TrustPolicy
 
 __all__ = ["command"]
 
@@ -32,6 +34,7 @@ __all__ = ["command"]
         ("kstore push quay.io/me/app:1", "under its own name"),
         ("kstore push app registry.example.org/team/app:1", "under another name"),
         ("kstore push --digestfile digest.txt app quay.io/me/app", "note what was pushed"),
+        ("kstore push --sign-by me@example.org app quay.io/me/app", "and vouch for it"),
         (
             "kstore push --sign-by-sigstore-private-key me.private app quay.io/me/app",
             "signed; 'kstore generate-key me' makes the key",
@@ -44,8 +47,10 @@ __all__ = ["command"]
 @quiet_option("No progress, only errors")
 @progress_option
 @digestfile_option
+@remove_signatures_option
 @registry_options
 @signing_options
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -55,8 +60,10 @@ def command(
     quiet: bool,
     progress: str,
     digestfile: Path | None,
+    remove_signatures: bool,
     registry: RegistryOptions,
     signing: SigningOptions,
+    policy: TrustPolicy,
 ) -> None:
     """Send an image from the store to a registry.
 
@@ -72,9 +79,11 @@ def command(
         signers=session.app.signers(signing),
         sign_identity=signing.image_name,
         with_referrers=with_referrers,
+        remove_signatures=remove_signatures,
+        policy=policy,
     )
     with (
-        session.open_store("push") as store,
+        session.open_store("push", create=False) as store,
         session.app.transports(store, registry, session.cancel) as transports,
         displayed(session, progress, PUSHING, quiet=quiet) as sink,
     ):

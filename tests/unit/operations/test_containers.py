@@ -22,6 +22,7 @@ from kstore.errors import (
 from kstore.operations.rmi import remove_images
 from kstore.operations.working import list_containers, make_container, remove_containers
 from kstore.store import Store
+from kstore.store.schema import SCHEMA_VERSION
 from tests.support.images import index_of, random_image
 from tests.support.stores import listing, put_image, put_index
 
@@ -233,7 +234,8 @@ def without_containers(root: Path) -> None:
     with contextlib.closing(sqlite3.connect(root / "db" / "kstore.db")) as connection:
         connection.execute("DROP VIEW containers_view")
         connection.execute("DROP TABLE container")
-        connection.execute("DELETE FROM _sqlite_migrations WHERE name = '0003_containers'")
+        connection.execute("DROP TABLE signature")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name >= '0003'")
         connection.execute("PRAGMA user_version = 2")
         connection.commit()
     (root / "containers").rmdir()
@@ -252,4 +254,4 @@ def test_an_older_store_can_be_read_as_it_is_and_is_upgraded_by_a_change(tmp_pat
             store.containers.find("box")
     with Store.open(root) as store:
         assert make_container(store, "app").image_id == IMAGE.id
-        assert store.facts().schema_version == 3
+        assert store.facts().schema_version == SCHEMA_VERSION

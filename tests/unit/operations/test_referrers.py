@@ -166,7 +166,7 @@ def test_what_is_attached_goes_when_its_image_is_pruned(
 ) -> None:
     pulled(store, transports, app)
     store.untag(Named.parse(app))
-    assert store.prune(lease_grace=0, dangling_images=False).blobs_removed == 0
+    assert store.prune(lease_grace=0, only_images=()).blobs_removed == 0
     assert len(store.names()) == 2, "the tags of the attachments"
     store.prune(lease_grace=0)
     assert (store.names(), store.facts().blobs) == ([], 0)
