@@ -237,9 +237,9 @@ class LayoutIndex:
             )
         return result
 
-    def without(self, position: int) -> Self:
-        """This index without the entry at ``position``."""
-        listed = [entry for n, entry in enumerate(self._listed) if n != position]
+    def without(self, *positions: int) -> Self:
+        """This index without the entries at ``positions``."""
+        listed = [entry for n, entry in enumerate(self._listed) if n not in positions]
         return self._of(listed)
 
     def render(self) -> bytes:

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from kstore.registry import RegistryClient, RegistrySettings
+from kstore.signing.sigstore import sign
 from kstore.store import Store
+from kstore.transports.attachments import attach_signatures
 from tests.support.cli import Result, run
 from tests.support.images import ARM64, index_of, random_image
 from tests.support.localregistry import LocalRegistry, serve
@@ -125,6 +128,17 @@ def test_a_signature_of_another_name_does_not_count(
         signedIdentity={"type": "exactReference", "dockerReference": app},
     )
     assert pull(tmp_path, there).code == 0
+
+
+def test_a_signature_of_another_image_does_not_count(
+    tmp_path: Path, home: Path, registry: LocalRegistry, app: str
+) -> None:
+    registry.push("team/app", "1", IMAGE)
+    stolen = sign(key_pair("ec")[0], None, ARM.raw.digest, app)
+    with RegistryClient(registry.host, RegistrySettings(tls_verify=False)) as client:
+        attach_signatures(client, "team/app", IMAGE.raw.digest, [stolen.to_bytes()])
+    demand(home, tmp_path / "ec.pub")
+    assert pull(tmp_path, app).code == 7
 
 
 def test_signatures_are_not_looked_for_where_they_are_switched_off(

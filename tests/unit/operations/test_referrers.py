@@ -26,6 +26,7 @@ from tests.support.dockerregistry import DockerRegistry
 from tests.support.faultserver import FaultServer
 from tests.support.images import ARM64, TestImage, index_of, random_artifact, random_image
 from tests.support.localregistry import LocalRegistry, serve
+from tests.support.sessions import put
 from tests.support.stores import put_artifact, put_image
 
 PATH = "team/app"
@@ -245,11 +246,12 @@ def test_a_copy_of_all_members_brings_what_is_attached_to_each(
     assert found(transports, layout) == {OF_INDEX.raw.digest}
     source = transports.parse(f"oci:{tmp_path}/layout:both").open_source()
     assert source.read_manifest(ARM.raw.digest).data == ARM.raw.data
-    entries = {
-        reference.open_source().read_manifest().digest
-        for reference, _ in transports.parse(f"oci:{tmp_path}/layout").images()
+    assert listed_in(transports, f"oci:{tmp_path}/layout") == {
+        *ALL,
+        OF_INDEX.raw.digest,
+        OF_ARM.raw.digest,
+        BOTH.digest,
     }
-    assert entries == {*ALL, OF_INDEX.raw.digest, OF_ARM.raw.digest, BOTH.digest}
 
 
 def test_what_would_change_the_digest_is_refused(
@@ -376,3 +378,35 @@ def test_a_pull_of_all_tags_leaves_out_those_of_attachments(
     options = PullOptions(all_tags=True)
     result = pull_image(store, transports, f"{faulty.host}/team/app", options)
     assert ([str(each.name.tag) for each in result.pulled], result.failed) == (["1"], ())
+
+
+def test_what_is_attached_goes_from_a_layout_with_its_image(
+    tmp_path: Path, transports: Transports, registry: LocalRegistry
+) -> None:
+    layout = f"oci:{tmp_path}/layout"
+    for tag in ("both", "1"):
+        copy(
+            transports.parse(f"docker://{registry.host}/{PATH}:{tag}"),
+            transports.parse(f"{layout}:{tag}"),
+            CopyOptions(instances="all"),
+            with_referrers=True,
+        )
+    alone = random_artifact(50, subject=random_image(50).raw.descriptor)
+    put(transports.parse(f"{layout}:alone"), alone)
+
+    transports.parse(f"{layout}:1").delete()  # still a member of the index
+    assert listed_in(transports, layout) == {
+        *ALL,
+        *(each.raw.digest for each in (OF_INDEX, OF_ARM, alone)),
+        BOTH.digest,
+    }
+    transports.parse(f"{layout}:both").delete()
+    assert listed_in(transports, layout) == {alone.raw.digest}
+    blobs = {path.name for path in (tmp_path / "layout/blobs/sha256").iterdir()}
+    assert blobs == {digest.hex for digest in (alone.raw.digest, *alone.blobs)}
+
+
+def listed_in(transports: Transports, layout: str) -> set[Digest]:
+    """The manifests that index.json of a layout lists."""
+    images = transports.parse(layout).images()
+    return {reference.open_source().read_manifest().digest for reference, _ in images}
