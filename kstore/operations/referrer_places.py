@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from kstore import mediatypes as mt
@@ -21,6 +22,7 @@ from kstore.manifest.attached import (
 )
 from kstore.transports.docker import DockerReference
 from kstore.transports.oci import LayoutSource, OciReference
+from kstore.transports.oci_directory import LayoutDirectory
 from kstore.transports.storage import StorageReference
 from kstore.transports.stored_artifact import StoredArtifact
 
@@ -66,6 +68,10 @@ class Place(Protocol):
         """What is attached to a manifest, referrers first; the same one may come twice."""
 
     @abstractmethod
+    def tagged(self, tag: str) -> Digest | None:
+        """What stands under a tag here, beside the image."""
+
+    @abstractmethod
     def source(self, attached: Attached) -> ImageReference:
         """Where it is read."""
 
@@ -107,6 +113,10 @@ class _RegistryPlace(Place):
             if found is not None:
                 yield Attached(subject, found, tag)
 
+    def tagged(self, tag: str) -> Digest | None:
+        found = self._reference.client.head_manifest(self._named.path, tag)
+        return found.digest if found else None
+
     def source(self, attached: Attached) -> ImageReference:
         return self._reference.home.reference(
             replace(self._named, tag=attached.tag, digest=attached.descriptor.digest)
@@ -142,6 +152,10 @@ class _StorePlace(Place):
         for tag, descriptor in self._store.attachments(subject):
             yield Attached(subject, descriptor, tag)
 
+    def tagged(self, tag: str) -> Digest | None:
+        record = self._store.name(self._named.with_tag(tag)) if self._named else None
+        return record.target if record else None
+
     def source(self, attached: Attached) -> ImageReference:
         return StoredArtifact(attached.descriptor.digest, self._home)
 
@@ -156,6 +170,7 @@ class _StorePlace(Place):
 class _LayoutPlace(Place):
     def __init__(self, reference: OciReference) -> None:
         self._reference = reference
+        self._files = LayoutDirectory(Path(reference.path))
 
     def subjects(self) -> tuple[Digest, ...]:
         with self._reference.open_source() as source:
@@ -169,6 +184,11 @@ class _LayoutPlace(Place):
                     yield Attached(subject, source.read_manifest().descriptor, ref)
                 elif (found := _referring(source, subject)) is not None:
                     yield Attached(subject, found)
+
+    def tagged(self, tag: str) -> Digest | None:
+        index = self._files.find_index()
+        refs = index.refs if index else ()
+        return index.entries[refs.index(tag)].digest if index and tag in refs else None
 
     def source(self, attached: Attached) -> ImageReference:
         for reference, _ in self._reference.images():

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kstore.copier import CopyOptions, CopyResult, copy_image
 from kstore.copier.progress import Event, ProgressSink, ignore
+from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import ImageNotFoundError, UnsupportedError
+from kstore.errors import ConflictError, ImageNotFoundError, UnsupportedError
+from kstore.image import Image, UnparsedImage, admit
 from kstore.interfaces import ImageReference
-from kstore.manifest import parse_index
+from kstore.manifest import Manifest, parse_index
 from kstore.mediatypes import IMAGE_CONFIGS
 from kstore.operations.copy import parse_end
 from kstore.operations.referrer_places import Attached, Place, place_of
@@ -82,7 +85,9 @@ def copy_referrers(
 
     ``result`` and ``options`` are those of the copy.  Only artifacts are brought: an image that
     refers to another one is told of and left, because nobody asked a trust policy about it.
-    Raises what :func:`list_referrers` and ``copier.copy_image`` raise; what was brought stays.
+    An attachment that others have added to is not replaced by one that lacks theirs.  Raises
+    ConflictError for one where both lack something, and what :func:`list_referrers` and
+    ``copier.copy_image`` raise; what was brought stays.
     """
     origin, target = place_of(source), place_of(destination)
     own = CopyOptions(
@@ -97,6 +102,8 @@ def copy_referrers(
             text = f"{attached.descriptor.digest} refers to the image, but is an image itself: left"
             progress(Event("note", text=text))
             continue
+        if not _is_news(attached, origin, target):
+            continue
         copy_image(
             origin.source(attached),
             target.target(attached),
@@ -110,6 +117,35 @@ def copy_referrers(
         nouns = "thing that is" if count == 1 else "things that are"
         progress(Event("note", text=f"with {count} {nouns} attached to it"))
     return count
+
+
+def _is_news(attached: Attached, origin: Place, target: Place) -> bool:
+    """Whether an attachment under a tag has more than what stands there already.
+
+    Others may have attached theirs there: ConflictError where these would be lost.
+    """
+    there = target.tagged(attached.tag) if attached.tag is not None else None
+    if there is None or attached.tag is None:
+        return True
+    if there == attached.descriptor.digest:
+        return False
+    held = replace(attached, descriptor=replace(attached.descriptor, digest=there))
+    here, kept = _layers(origin.source(attached)), _layers(target.source(held))
+    if kept - here and here - kept:
+        raise ConflictError(
+            f"{attached.tag} holds something at the destination that would be lost, and lacks"
+            " something that is at the source",
+            hint="--sigstore-attachments adds signatures to those that are there"
+            if attached.is_signature
+            else None,
+        )
+    return bool(here - kept)
+
+
+def _layers(reference: ImageReference) -> set[Descriptor]:
+    with reference.open_source() as source:
+        document = Image(admit(UnparsedImage(source), AcceptAnything())).document
+    return set(document.layers) if isinstance(document, Manifest) else set()
 
 
 def _copied(result: CopyResult, options: CopyOptions, *, with_via: bool) -> Sequence[Digest]:

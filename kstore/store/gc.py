@@ -28,7 +28,8 @@ from kstore.store.sweep import sweep
 __all__ = ["prune"]
 
 #: Everything that something needs.  The index a name was chosen from stays, but not its members; a
-#: tag made of the digest of what it is attached to (a signature, say) needs nothing by itself.
+#: tag made of the digest of what it is attached to (a signature, say) needs nothing by itself, and
+#: what had such a tag is nothing without it.
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
 WITH RECURSIVE chosen(digest) AS (
@@ -52,7 +53,9 @@ reach(digest, below) AS (
   UNION SELECT digest, 1 FROM spared
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
-  UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
+  UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest
+    WHERE EXISTS (SELECT 1 FROM edge e WHERE e.parent = m.digest AND e.role = 'subject')
+      OR EXISTS (SELECT 1 FROM name n WHERE n.target = m.digest))
 SELECT DISTINCT digest FROM reach
 """
 

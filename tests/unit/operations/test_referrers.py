@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from kstore.copier import CopyOptions
 from kstore.copier.progress import Event
 from kstore.digest import Digest
-from kstore.errors import ImageNotFoundError, ManifestNotFoundError, UnsupportedError
-from kstore.mediatypes import DOCKER_MANIFEST
+from kstore.errors import ConflictError, ImageNotFoundError, ManifestNotFoundError, UnsupportedError
+from kstore.manifest import RawManifest
+from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
 from kstore.operations import referrers as module
 from kstore.operations.copy import copy
 from kstore.operations.pull import PullOptions, pull_image
@@ -410,3 +412,72 @@ def listed_in(transports: Transports, layout: str) -> set[Digest]:
     """The manifests that index.json of a layout lists."""
     images = transports.parse(layout).images()
     return {reference.open_source().read_manifest().digest for reference, _ in images}
+
+
+def with_layers(*images: TestImage) -> TestImage:
+    """Attachments as one, as cosign adds to what is there."""
+    document = json.loads(images[0].raw.data)
+    document["layers"] = [layer.to_json() for image in images for layer in image.layers]
+    return TestImage(
+        raw=RawManifest.receive(json.dumps(document).encode(), OCI_MANIFEST),
+        blobs={digest: data for image in images for digest, data in image.blobs.items()},
+        config=images[0].config,
+        layers=tuple(layer for image in images for layer in image.layers),
+        platform=images[0].platform,
+    )
+
+
+OTHER_SIGNED = cosign_attachment(b"somebody else signed it", SIGNATURES)
+BOTH_SIGNED = with_layers(SIGNED, OTHER_SIGNED)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "after"),
+    [
+        (SIGNED, SIGNED, SIGNED),
+        (BOTH_SIGNED, SIGNED, BOTH_SIGNED),
+        (SIGNED, BOTH_SIGNED, BOTH_SIGNED),
+        (SIGNED, OTHER_SIGNED, None),
+    ],
+    ids=["the-same", "more-here", "more-there", "something-else"],
+)
+@pytest.mark.parametrize("place", ["docker://{host}/there:1", "oci:{path}/layout:1"])
+def test_what_others_attached_is_never_lost(
+    tmp_path: Path,
+    transports: Transports,
+    here: TestImage,
+    there: TestImage,
+    after: TestImage | None,
+    place: str,
+) -> None:
+    with serve(tmp_path / "own") as own:
+        own.push("here", "1", IMAGE)
+        own.push("here", SIG, here)
+        source = transports.parse(f"docker://{own.host}/here:1")
+        target = transports.parse(place.format(host=own.host, path=tmp_path))
+        beside = transports.parse(
+            place.format(host=own.host, path=tmp_path).removesuffix("1") + SIG
+        )
+        put(target, IMAGE)
+        put(beside, there)
+        if after is None:
+            with pytest.raises(ConflictError, match="would be lost"):
+                copy(source, target, with_referrers=True)
+        else:
+            copy(source, target, with_referrers=True)
+        with beside.open_source() as left:
+            assert left.read_manifest().data == (after or there).raw.data
+
+
+def test_signatures_that_were_replaced_are_garbage(
+    tmp_path: Path, store: Store, transports: Transports
+) -> None:
+    with serve(tmp_path / "own") as own:
+        own.push("here", "1", IMAGE)
+        for attached in (SIGNED, BOTH_SIGNED):
+            own.push("here", SIG, attached)
+            pulled(store, transports, f"{own.host}/here:1")
+    assert found(transports, f"{own.host}/here:1") == {BOTH_SIGNED.raw.digest}
+    assert store.prune(lease_grace=0).blobs_removed == 1, "the manifest"
+    assert store.manifest(SIGNED.raw.digest) is None
+    assert found(transports, f"{own.host}/here:1") == {BOTH_SIGNED.raw.digest}
