@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kstore.registry.lookaside import Lookaside
     from kstore.registry.proxies import Proxies
     from kstore.registry.registriesconf import Peer, RegistriesConf
-    from kstore.registry.registriesd import RegistriesD
+    from kstore.registry.registriesd import RegistriesD, Section
     from kstore.registry.shortnames import Chooser, ShortNames
     from kstore.signing.signer import Signer
     from kstore.transports import Transports
@@ -38,21 +38,25 @@ _MIRROR_ATTEMPTS = 2
 class RegistryOptions:
     """What a command line says about registries; None where it says nothing.
 
-    ``creds`` is ``USER[:PASSWORD]``.
+    ``creds`` is ``USER[:PASSWORD]``.  ``attachments``: whether registries themselves keep sigstore
+    signatures of their images.
     """
 
     tls_verify: bool | None = None
     cert_dir: Path | None = None
     creds: str | None = None
     authfile: Path | None = None
+    attachments: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SigningOptions:
-    """What a command line says about signing: with which keys of GnuPG, the file whose first line
-    is their passphrase, and as what image (None: as what is written)."""
+    """What a command line says about signing: with which keys of GnuPG, with which sigstore key
+    file, the file whose first line is their passphrase, and as what image (None: as what is
+    written)."""
 
     gpg_keys: tuple[str, ...] = ()
+    sigstore_key: Path | None = None
     passphrase_file: Path | None = None
     identity: str | None = None
 
@@ -124,6 +128,7 @@ class App:
         stop = cancel or Cancel()
         kept = self._kept_credentials(options, stop)
         given = self._given_credentials(options)
+        sections = self._sections()
 
         def connect(peer: Peer) -> RegistryClient:
             from kstore.registry import RegistryClient
@@ -145,31 +150,50 @@ class App:
                 stdout=stdout,
                 docker_daemon=self._docker_daemon(),
                 short_names=self._short_names,
-                lookaside=self._lookaside(options, stop),
+                attachments=lambda named: (
+                    bool(sections(named).attachments)
+                    if options.attachments is None
+                    else options.attachments
+                ),
+                lookaside=self._lookaside(options, stop, sections),
             )
         )
 
     def signers(self, options: SigningOptions) -> tuple[Signer, ...]:
         """The keys to sign with, ready to use.
 
-        Raises NotFoundError for a key or a file that is missing, and what is wrong with a key.
+        Raises NotFoundError for a key or a file that is missing, AuthError for a passphrase that
+        is, and what is wrong with a key.
         """
-        if not options.gpg_keys:
+        if not options.gpg_keys and options.sigstore_key is None:
             return ()
+        passphrase = self.passphrase(options.passphrase_file)
+        signers: list[Signer] = [self._gpg_signer(key, passphrase) for key in options.gpg_keys]
+        if options.sigstore_key is not None:
+            signers.append(self._sigstore_signer(options.sigstore_key, passphrase))
+        return tuple(signers)
+
+    def _gpg_signer(self, key: str, passphrase: bytes | None) -> Signer:
         from kstore import __version__
         from kstore.signing.gpgsigner import GpgSigner
 
-        passphrase = self.passphrase(options.passphrase_file)
-        return tuple(
-            GpgSigner(
-                key,
-                creator=f"kstore {__version__}",
-                home=self.settings.gnupg_home,
-                passphrase=None if passphrase is None else passphrase.decode("latin-1"),
-                ask=self._ask_secret,
-            )
-            for key in options.gpg_keys
+        return GpgSigner(
+            key,
+            creator=f"kstore {__version__}",
+            home=self.settings.gnupg_home,
+            passphrase=None if passphrase is None else passphrase.decode("latin-1"),
+            ask=self._ask_secret,
         )
+
+    def _sigstore_signer(self, file: Path, passphrase: bytes | None) -> Signer:
+        from kstore.signing.keyfile import MAX_KEY_FILE, is_encrypted
+        from kstore.signing.sigstore import SigstoreSigner
+
+        what = f"key file {file}"
+        key = _read_user_file(file, MAX_KEY_FILE, what)
+        if passphrase is None and is_encrypted(key) and self._ask_secret is not None:
+            passphrase = self._ask_secret(f"Passphrase of {file}: ").encode()
+        return SigstoreSigner(key, passphrase, what)
 
     def passphrase(self, file: Path | None) -> bytes | None:
         """The first line of ``file``, None without a file; NotFoundError, InvalidInputError."""
@@ -198,17 +222,9 @@ class App:
         """The trust policies, of which the first that is there counts."""
         return self.settings.policy_files if options.policy is None else (options.policy,)
 
-    def _lookaside(
-        self, options: RegistryOptions, cancel: Cancel
-    ) -> Callable[[Named], Lookaside] | None:
-        """Finds the place of an image's signatures; the files are read for the first image."""
-        usual = self.settings.lookaside_dir
-        if usual is None:
-            return None
+    def _sections(self) -> Callable[[Named], Section]:
+        """Finds what registries.d says of an image; the files are read for the first one."""
         directories = self.settings.registries_d
-        # The certificates that were given are for the registry, and not for others.
-        settings = replace(self.registry_settings(options), cert_dir=None)
-        warn = self._warn or (lambda _: None)
 
         @functools.cache
         def configuration() -> RegistriesD:
@@ -216,12 +232,28 @@ class App:
 
             return read_registries_d(directories)
 
-        def find(named: Named) -> Lookaside:
-            from kstore.registry.lookaside import Lookaside
+        def find(named: Named) -> Section:
             from kstore.transports.base import name_scopes
 
-            section = configuration().lookup((str(named), *name_scopes(named)))
-            return Lookaside(section, usual, settings, cancel=cancel, warn=warn)
+            return configuration().lookup((str(named), *name_scopes(named)))
+
+        return find
+
+    def _lookaside(
+        self, options: RegistryOptions, cancel: Cancel, sections: Callable[[Named], Section]
+    ) -> Callable[[Named], Lookaside] | None:
+        """Finds the place of an image's signatures beside its registry."""
+        usual = self.settings.lookaside_dir
+        if usual is None:
+            return None
+        # The certificates that were given are for the registry, and not for others.
+        settings = replace(self.registry_settings(options), cert_dir=None)
+        warn = self._warn or (lambda _: None)
+
+        def find(named: Named) -> Lookaside:
+            from kstore.registry.lookaside import Lookaside
+
+            return Lookaside(sections(named), usual, settings, cancel=cancel, warn=warn)
 
         return find
 

@@ -42,11 +42,13 @@ COMMANDS = {
     "copy": _entry("copy", "Registries", "Copy an image from anywhere to anywhere"),
     "sync": _entry("sync", "Registries", "Copy many images, and only those that changed"),
     "search": _entry("search", "Registries", "Find repositories at a registry"),
+    "referrers": _entry("referrers", "Registries", "List what is attached to an image"),
     "list-tags": _entry("list_tags", "Registries", "List the tags of a repository"),
     "delete": _entry("delete", "Registries", "Delete an image at a registry, or in a layout"),
     "manifest-digest": _entry(
         "manifest_digest", "Registries", "Print the digest a manifest goes by"
     ),
+    "generate-key": _entry("generate_key", "Registries", "Make a pair of keys to sign images with"),
     "login": _entry("login", "Registries", "Remember credentials for a registry"),
     "logout": _entry("logout", "Registries", "Forget credentials for a registry"),
     "serve": _entry("serve", "Registries", "Offer the store's images as a registry"),

@@ -19,6 +19,7 @@ from kstore.errors import (
     UnsupportedError,
 )
 from kstore.image import TrustPolicy
+from kstore.manifest.attached import is_attachment_tag
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
@@ -34,11 +35,14 @@ __all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """``platform``: the wanted member of an index (None: this machine's); ``all_tags``: every tag
-    of the repository; ``parallel``: blobs moved at once; ``policy``: which images are trusted."""
+    of the repository; ``parallel``: blobs moved at once; ``with_referrers``: also what is attached
+    to the image (signatures, attestations, ...), and to that in turn; ``policy``: which images are
+    trusted."""
 
     platform: Platform | None = None
     all_tags: bool = False
     parallel: int = 6
+    with_referrers: bool = False
     policy: TrustPolicy = ACCEPT_ANYTHING
 
 
@@ -93,7 +97,7 @@ def pull_image(
     tag moves.  Raises InvalidReferenceError, UnsupportedError for artifacts, what the registry
     answers, PolicyRejectedError, PlatformNotFoundError, IntegrityError and StorageError; names then
     point where they did before.  With ``all_tags``, a tag that cannot be pulled does not stop the
-    others.
+    others; those of attachments are no images, and are left out.
     """
     options = options or PullOptions()
 
@@ -163,7 +167,8 @@ def _pull_all_tags(
     progress: ProgressSink,
     cancel: Cancel | None,
 ) -> PullResult:
-    tags = list(transports.docker.client(repository.domain).tags(repository.path))
+    listed = transports.docker.client(repository.domain).tags(repository.path)
+    tags = [tag for tag in listed if not is_attachment_tag(tag)]
     if not tags:
         raise ImageNotFoundError(f"repository {repository} has no tags")
     pulled, failed = [], []
@@ -190,15 +195,18 @@ def _pull_one(
 ) -> Pulled:
     local = replace(name, tag=None) if name.digest else name
     before = image_named(store, local)
-    destination = transports.storage.reference(local)
-    result = copy_image(
-        transports.docker.reference(name),
-        destination,
-        options.policy,
-        CopyOptions(platform=options.platform, parallel=options.parallel, images_only=True),
-        progress=progress,
-        cancel=cancel,
+    source, destination = transports.docker.reference(name), transports.storage.reference(local)
+    how = CopyOptions(
+        platform=options.platform,
+        parallel=options.parallel,
+        images_only=True,
+        preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
+    result = copy_image(source, destination, options.policy, how, progress=progress, cancel=cancel)
+    if options.with_referrers:
+        from kstore.operations.referrers import copy_referrers
+
+        copy_referrers(source, destination, result, how, progress=progress, cancel=cancel)
     image_id = image_named(store, local)
     assert image_id is not None, "only images are copied, and their name was just set"
     moved = before if before != image_id else None

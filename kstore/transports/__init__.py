@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from kstore.errors import InvalidReferenceError, UnsupportedError
 from kstore.interfaces import ImageReference, ImageTransport
+from kstore.reference import Named
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class TransportSettings:
     ``spool_dir``: where archives that are compressed or come through a pipe are unpacked to.
     ``stdin`` and ``stdout``: what ``-`` means as a file; None where it means nothing.
     ``docker_daemon``: how a Docker daemon is reached, None for its usual socket.
+    ``attachments``: of which images a registry itself keeps the sigstore signatures.
     ``lookaside``: where the signatures of a registry's image are kept, None for nowhere.
     ``short_names``: the registry configuration, None for none.
     """
@@ -56,13 +58,19 @@ class TransportSettings:
     stdout: BinaryIO | None = None
     docker_daemon: DockerDaemonSettings | None = None
     short_names: Callable[[], ShortNames] | None = None
+    attachments: Callable[[Named], bool] = lambda named: False
     lookaside: Callable[[Named], Lookaside] | None = None
 
 
 def _docker(settings: TransportSettings) -> ImageTransport:
     from kstore.transports.docker import DockerTransport
 
-    return DockerTransport(settings.connect, settings.short_names, lookaside=settings.lookaside)
+    return DockerTransport(
+        settings.connect,
+        settings.short_names,
+        attachments=settings.attachments,
+        lookaside=settings.lookaside,
+    )
 
 
 def _docker_archive(settings: TransportSettings) -> ImageTransport:

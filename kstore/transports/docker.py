@@ -46,8 +46,10 @@ class DockerTransport(ImageTransport):
 
     ``connect`` makes the client of a server; clients are kept, so that connections and tokens are
     shared by everything one command does.  ``short_names`` gives the registry configuration and the
-    meaning of short names; it is called when the first name is looked up.  ``lookaside`` finds the
-    place beside the registry where the signatures of an image are kept; None where there is none.
+    meaning of short names; it is called when the first name is looked up.  ``attachments`` says of
+    which images sigstore signatures are read from, and written to, the registry itself;
+    ``lookaside`` finds the place beside the registry where the others of an image are kept, None
+    where there is none.
     """
 
     def __init__(
@@ -55,10 +57,12 @@ class DockerTransport(ImageTransport):
         connect: Callable[[Peer], RegistryClient],
         short_names: Callable[[], ShortNames] | None = None,
         *,
+        attachments: Callable[[Named], bool] = lambda named: False,
         lookaside: Callable[[Named], Lookaside] | None = None,
     ) -> None:
         self._connect = connect
         self._make_short_names = short_names or (lambda: ShortNames(RegistriesConf()))
+        self.uses_attachments = attachments
         self._lookaside = lookaside
         self._lock = threading.Lock()
         self._clients: dict[Peer, RegistryClient] = {}
@@ -159,6 +163,11 @@ class DockerReference(ImageReference):
     def client(self) -> RegistryClient:
         return self.home.client(self.named.domain, self.named.path)
 
+    @property
+    def has_attachments(self) -> bool:
+        """Whether sigstore signatures of this image stand in the registry itself."""
+        return self.home.uses_attachments(self.named)
+
     def open_source(self) -> DockerSource:
         return DockerSource(self)
 
@@ -213,8 +222,10 @@ class DockerSource(ImageSource):
         return (self._reference.named.repository,)
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
-        lookaside = self._reference.home.lookaside
-        return self._places.signatures(instance or self._top.digest, lookaside)
+        home = self._reference.home
+        return self._places.signatures(
+            instance or self._top.digest, home.lookaside, home.uses_attachments
+        )
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""
@@ -237,7 +248,9 @@ class DockerDestination(ImageDestination):
     @property
     def traits(self) -> DestinationTraits:
         return DestinationTraits(
-            concurrent=True, foreign_urls=True, signatures=self._keeps_signatures
+            concurrent=True,
+            foreign_urls=True,
+            signatures=self._reference.has_attachments or self._keeps_signatures,
         )
 
     @cached_property
@@ -297,6 +310,16 @@ class DockerDestination(ImageDestination):
             self._signatures.clear()  # those of a manifest that was refused
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
+        named = self._reference.named
+        what = f"a signature of {named}"
+        kinds = {isinstance(parse_signature(data, what), SimpleSignature) for data in signatures}
+        if True in kinds and not self._keeps_signatures:
+            raise UnsupportedError(f"signatures by GnuPG are not written to {named.domain}")
+        if False in kinds and not self._reference.has_attachments:
+            raise UnsupportedError(
+                f"sigstore signatures are not written to {named.domain}",
+                hint="--sigstore-attachments attaches them to the image",
+            )
         self._signatures[instance] = signatures
 
     def commit(self) -> None:
@@ -318,14 +341,18 @@ class DockerDestination(ImageDestination):
             data for data in signatures if isinstance(parse_signature(data, what), SimpleSignature)
         ]
         if len(simple) < len(signatures):
-            raise UnsupportedError(f"sigstore signatures are not written to {named.domain}")
-        lookaside = self._reference.home.lookaside(named)
+            from kstore.transports.attachments import attach_signatures
+
+            attached = [data for data in signatures if data not in simple]
+            attach_signatures(self._client, self._path, digest, attached)
+        if not simple:
+            return
         if self._client.keeps_signatures:
             self._client.add_signatures(self._path, digest, simple)
-        elif lookaside is not None:
-            lookaside.add(self._path, digest, simple)
-        else:
-            raise UnsupportedError(f"signatures are not written to {named.domain}")
+            return
+        lookaside = self._reference.home.lookaside(named)
+        assert lookaside is not None, "write_signatures takes only what can be kept"
+        lookaside.add(self._path, digest, simple)
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""

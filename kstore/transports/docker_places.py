@@ -93,19 +93,33 @@ class Places:
             return None
 
     def signatures(
-        self, digest: Digest, lookaside: Callable[[Named], Lookaside | None]
+        self,
+        digest: Digest,
+        lookaside: Callable[[Named], Lookaside | None],
+        attachments: Callable[[Named], bool],
     ) -> Sequence[bytes]:
         """The signatures of a manifest at the first server that has any, or beside it.
 
-        ``lookaside`` finds the place beside the server that has the image by a name.
+        ``lookaside`` finds the place beside the server that has the image by a name;
+        ``attachments`` says whether sigstore signatures of it stand in the server itself.
         """
 
         def ask(place: Place) -> Sequence[bytes]:
             client, path = self._connect(place.peer), place.named.path
+            return [*simple(place, client, path), *attached(place, client, path)]
+
+        def simple(place: Place, client: RegistryClient, path: str) -> Sequence[bytes]:
             if client.keeps_signatures:
                 return client.signatures(path, digest)
             beside = lookaside(place.named)
             return () if beside is None else beside.read(path, digest)
+
+        def attached(place: Place, client: RegistryClient, path: str) -> Sequence[bytes]:
+            if not attachments(place.named):
+                return ()
+            from kstore.transports.attachments import read_attached_signatures
+
+            return read_attached_signatures(client, path, digest)
 
         attempt = Attempt(self)
         for place in attempt:
