@@ -107,6 +107,7 @@ class App:
             create=create,
             read_only=read_only,
             warn=self._warn,
+            meanings=lambda short: self._short_names().meanings(short),
         )
 
     def transports(

@@ -60,6 +60,15 @@ class ShortNames:
         if has_domain(text):
             return None
         plain = Named.parse(text)  # says what is wrong with it
+        return self._alias(text, plain) or self._searched(text, plain)
+
+    def meanings(self, text: str) -> tuple[Named, ...]:
+        """Everything the short name ``text`` may mean; nobody is asked, and nothing is refused."""
+        plain = Named.parse(text)
+        resolved = self._alias(text, plain)
+        return resolved.candidates if resolved is not None else self._in_every_registry(text)
+
+    def _alias(self, text: str, plain: Named) -> Resolved | None:
         short = _stripped(text)
         for aliases, where in ((self._recorded(), str(self._file)), (self.conf.aliases, None)):
             value = aliases.get(short)
@@ -69,12 +78,15 @@ class ShortNames:
                 return Resolved(short, (found,), f"alias in {where or 'registries.conf'}")
             if value == "":
                 break  # taken back: what comes after does not count
-        if not self.conf.search:
-            return Resolved(short, (plain,), "docker.io is meant by default")
-        return self._searched(text, short)
+        return None
 
-    def _searched(self, text: str, short: str) -> Resolved:
-        found = tuple(Named.parse(text, default_domain=host) for host in self.conf.search)
+    def _in_every_registry(self, text: str) -> tuple[Named, ...]:
+        return tuple(Named.parse(text, default_domain=host) for host in self.conf.search)
+
+    def _searched(self, text: str, plain: Named) -> Resolved:
+        short, found = _stripped(text), self._in_every_registry(text)
+        if not found:
+            return Resolved(short, (plain,), "docker.io is meant by default")
         why = "unqualified-search-registries"
         mode = self.conf.mode
         if len(found) == 1 or mode == "disabled":

@@ -53,26 +53,29 @@ class Store:
         read_only: bool = False,
         warn: Callable[[str], None] | None = None,
         wait_seconds: float = 30.0,
+        meanings: Callable[[str], Iterable[Named]] | None = None,
     ) -> Store:
         """Open the store at ``root``, making it first if ``create``.
 
         ``command`` is what the name log will say.  With ``read_only``, or when ``root`` cannot be
         written to, nothing can be changed.  ``warn`` is told one sentence of what is odd but no
-        reason to stop; ``wait_seconds`` bounds every wait for another process.
+        reason to stop; ``wait_seconds`` bounds every wait for another process.  ``meanings`` gives
+        the full names a short name may mean, and is asked when it is no name here.
 
         Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
         ConflictError (something else is there), StoreVersionError, StoreDamagedError.
         """
-        return cls(
-            open_session(
-                root,
-                command=command,
-                create=create,
-                read_only=read_only,
-                warn=warn,
-                wait_seconds=wait_seconds,
-            )
+        session = open_session(
+            root,
+            command=command,
+            create=create,
+            read_only=read_only,
+            warn=warn,
+            wait_seconds=wait_seconds,
         )
+        if meanings is not None:
+            session.meanings = meanings
+        return cls(session)
 
     @property
     def root(self) -> Path:

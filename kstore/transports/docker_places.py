@@ -121,7 +121,7 @@ class Places:
 
             return read_attached_signatures(client, path, digest)
 
-        attempt = Attempt(self)
+        attempt = self._attempt()
         for place in attempt:
             try:
                 found = ask(place)
@@ -149,13 +149,16 @@ class Places:
 
         if len(self._places) == 1:
             return open_at(self._places[0], offset, validator)
-        return _FailoverBlob(self, open_at, offset, validator, on_retry)
+        return _FailoverBlob(self._attempt(), open_at, offset, validator, on_retry)
+
+    def _attempt(self) -> _Attempt:
+        return _Attempt(self._places, self._outages)
 
     def _manifest(self, place: Place, version: str | Digest) -> RawManifest:
         return self._connect(place.peer).get_manifest(place.named.path, version)
 
     def _try(self, ask: Callable[[Place], T]) -> T:
-        attempt = Attempt(self)
+        attempt = self._attempt()
         for place in attempt:
             try:
                 return ask(place)
@@ -164,17 +167,17 @@ class Places:
         raise attempt.error()
 
 
-class Attempt:
+class _Attempt:
     """One thing wanted from the places in turn, without those known to be dead."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places._places
-        self._outages = places._outages
+    def __init__(self, places: Sequence[Place], outages: Outages) -> None:
+        self._places = tuple(places)
+        self._outages = outages
         self._reasons: list[str] = []
         self.errors: list[tuple[Place, KstoreError]] = []
 
     def __iter__(self) -> Iterator[Place]:
-        for place in list(self._places):
+        for place in self._places:
             why = self._outages.why(place) if place.peer.mirror else None
             if why is None:
                 yield place
@@ -204,13 +207,13 @@ class _FailoverBlob(Closing, BlobSource):
 
     def __init__(
         self,
-        places: Places,
+        attempt: _Attempt,
         open_at: Callable[[Place, int, str | None], BlobSource],
         offset: int,
         validator: str | None,
         on_retry: RetrySink | None,
     ) -> None:
-        self._attempt = Attempt(places)
+        self._attempt = attempt
         self._left = iter(self._attempt)
         self._open_at = open_at
         self._on_retry = on_retry

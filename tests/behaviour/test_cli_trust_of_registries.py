@@ -202,6 +202,30 @@ def test_a_short_name_means_what_its_alias_says(
         assert str(store.find_image(IMAGE.id).image.names[0].name) == f"{server.host}/team/app:v1"
 
 
+@pytest.mark.parametrize("how", ["alias", "search"])
+def test_what_was_pulled_by_a_short_name_is_found_by_it(
+    root: Path, server: FaultServer, configure: Configure, how: str
+) -> None:
+    said = {
+        "alias": f'[aliases]\n"team/app" = "{server.host}/team/app"\n',
+        "search": f'unqualified-search-registries = ["elsewhere.test", "{server.host}"]\n',
+    }
+    file = configure(said[how] + registry(server.host, server.host, more="insecure = true"))
+    assert kstore(root, "pull", "team/app:v1").code == 0
+    shown = kstore(root, "images", "-q", "--no-trunc")
+    for command in (["inspect", "--format", "{{.Id}}"], ["history", "-q"], ["tag"], ["rmi"]):
+        result = kstore(root, *command, "team/app:v1", *(["x:1"] if command == ["tag"] else []))
+        assert result.code == 0, (command, result.err)
+    assert IMAGE.id[:12] in shown.out
+    result = kstore(root, "inspect", "team/app:v1")
+    assert (result.code, "no image" in result.err) == (3, True)
+    file.write_text("broken [")
+    assert kstore(root, "inspect", "localhost/x:1").code == 0, "it is not read for a full name"
+    assert kstore(root, "inspect", "x:1").code == 0, "nor for a name that is here"
+    result = kstore(root, "inspect", "team/app:v1")
+    assert (result.code, "is not valid TOML" in result.err) == (2, True)
+
+
 def test_registries_are_searched_in_order_and_their_reasons_told(
     root: Path, server: FaultServer, other: FaultServer, configure: Configure
 ) -> None:

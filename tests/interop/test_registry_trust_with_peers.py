@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from kstore.reference import Named
+from kstore.registry.registriesfiles import RegistriesPaths, load_registries
+from kstore.registry.shortnames import ShortNames
 from tests.support.cli import Result, run
 from tests.support.dockerregistry import DockerRegistry
 from tests.support.faultserver import FaultServer, make_authority
@@ -300,6 +303,21 @@ def test_what_skopeo_refuses_in_a_configuration_kstore_refuses_too(
     assert str(machine.configuration) in ours.err
     theirs = machine.skopeo("inspect", "--raw", "--tls-verify=false", name)
     assert theirs.code != 0, theirs.out
+
+
+def test_the_aliases_the_distribution_ships_are_understood() -> None:
+    shipped = Path("/etc/containers/registries.conf.d/shortnames.conf")
+    require_program("podman")
+    if not shipped.exists():
+        pytest.skip("this distribution ships no short names")
+    conf = load_registries(RegistriesPaths(drop_ins=(shipped.parent,)))
+    assert conf.warnings == ()
+    names = ShortNames(conf)
+    assert len(conf.aliases) > 50
+    for alias, repository in conf.aliases.items():
+        resolved = names.resolve(f"{alias}:1")
+        assert resolved is not None
+        assert [str(named) for named in resolved.candidates] == [f"{Named.parse(repository)}:1"]
 
 
 def test_a_credential_helper_of_the_configuration_is_asked_by_both(

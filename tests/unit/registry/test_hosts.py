@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -147,8 +148,8 @@ def test_plain_http_is_not_waited_for_long_where_it_is_silent_to_tls(
 
         def serve() -> None:
             silent, _ = listener.accept()
-            with silent:
-                for _ in range(3):
+            with silent, contextlib.suppress(OSError):
+                while True:  # until the listener is shut down
                     peer, _address = listener.accept()
                     with peer:
                         peer.recv(1000)
@@ -160,6 +161,8 @@ def test_plain_http_is_not_waited_for_long_where_it_is_silent_to_tls(
         client = make_client(f"127.0.0.1:{listener.getsockname()[1]}", connect_timeout=60.0)
         client.ping()
         assert time.monotonic() - started < 30
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
 
 
 def test_a_slow_server_of_tls_is_not_taken_for_one_of_plain_http(
@@ -170,7 +173,7 @@ def test_a_slow_server_of_tls_is_not_taken_for_one_of_plain_http(
         def serve() -> None:
             for answer in (b"", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"):
                 peer, _address = listener.accept()
-                with peer:
+                with peer, contextlib.suppress(OSError):
                     peer.recv(1000)
                     peer.sendall(answer)
 

@@ -107,7 +107,10 @@ class ForwardProxy:
         with peer, contextlib.suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                head += peer.recv(4096)
+                data = peer.recv(4096)
+                if not data:
+                    return
+                head += data
             self.heads.append(head.decode())
             if self._refuse is not None:
                 peer.sendall(self._refuse)

@@ -310,3 +310,40 @@ def test_a_wrong_size_is_a_reason_to_ask_the_next(servers: list[FaultServer], ma
         server.blobs["team/app"][str(BLOB.digest)] = BYTES + b"more"
     with pytest.raises(KstoreError, match="declared with"):
         read(make(hosts(servers)).open_blob(wrong, 0, None, None))
+
+
+class Beside:
+    """The signatures beside one server, or the failure to read them."""
+
+    def __init__(self, *signatures: bytes, failure: KstoreError | None = None) -> None:
+        self._signatures = signatures
+        self._failure = failure
+
+    def read(self, path: str, digest: Digest) -> Sequence[bytes]:
+        assert (path, digest) == ("team/app", IMAGE.raw.digest)
+        if self._failure is not None:
+            raise self._failure
+        return self._signatures
+
+
+def test_signatures_are_those_of_the_first_server_that_has_any(
+    servers: list[FaultServer], make: Make
+) -> None:
+    places = make(hosts(servers))
+    places.top_manifest()
+    found: dict[str, Any] = {servers[0].host: None, servers[1].host: Beside(b"one", b"two")}
+    signatures = places.signatures(IMAGE.raw.digest, lambda named: found.get(named.domain))
+    assert signatures == (b"one", b"two")
+    assert places.signatures(IMAGE.raw.digest, lambda named: None) == ()
+
+
+def test_signatures_that_cannot_be_read_are_not_taken_for_none(
+    servers: list[FaultServer], make: Make
+) -> None:
+    failing: Any = Beside(failure=RemoteError("the lookaside is down"))
+    found: dict[str, Any] = {servers[0].host: failing, servers[2].host: Beside()}
+    places = make(hosts(servers))
+    with pytest.raises(RemoteError, match="the lookaside is down"):
+        places.signatures(IMAGE.raw.digest, lambda named: found.get(named.domain))
+    found[servers[2].host] = Beside(b"one")
+    assert places.signatures(IMAGE.raw.digest, lambda named: found.get(named.domain)) == (b"one",)
