@@ -249,6 +249,8 @@ class _Inspection:
                 pump(plain, hasher.update, cancel=self._cancel)
             except IntegrityError as exc:
                 return f"layer {layer} cannot be unpacked: {exc.message}"
+            except OSError as exc:
+                return f"layer {layer} cannot be read: {exc.strerror}"
         found = Digest.from_hasher(hasher, diff_id.algorithm)
         return None if found == diff_id else f"layer {layer} unpacks to {found}, not to {diff_id}"
 

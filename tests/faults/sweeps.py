@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -21,11 +22,12 @@ _CONTENT = (
     *("ftruncate", "truncate", "fallocate", "fchmod", "fsetxattr", "setxattr", "utimensat"),
     *("sendfile", "copy_file_range", "syncfs"),
 )
+_READS = frozenset({"read", "pread64", "preadv", "readv", "sendfile", "copy_file_range"})
 _WRITES = frozenset({"write", "pwrite64", "writev", "pwritev"})
-#: The calls that can change a file system, and the one that ends the process.
-CALLS = ",".join((*_PATHS, *_CONTENT, "exit_group"))
+#: The calls that can change a file system, those that read, and the one that ends the process.
+CALLS = ",".join(dict.fromkeys((*_PATHS, *_CONTENT, *sorted(_READS), "exit_group")))
 
-_ERROR = 10  # exit status of StorageError
+_ERROR, _DAMAGED = 10, 5  # exit status of StorageError and of IntegrityError
 _INTERRUPTED = 130
 _KILLED = -9
 
@@ -48,6 +50,7 @@ FAULTS = {
     "EIO": _Fault("error=EIO", _ALL, frozenset({_ERROR})),
     "ENOSPC": _Fault("error=ENOSPC", _GROWING, frozenset({_ERROR})),
     "EROFS": _Fault("error=EROFS", frozenset(_PATHS), frozenset({_ERROR})),
+    "EIO on reading": _Fault("error=EIO", _READS, frozenset({_DAMAGED, _ERROR})),
     "EACCES": _Fault("error=EACCES", frozenset(_PATHS), frozenset({_ERROR})),
 }
 
@@ -75,10 +78,10 @@ _ELSEWHERE = re.compile(r"\d+<(socket|pipe|anon_inode|/memfd|/dev/null|TCP|UNIX)
 
 
 def points_of(trace: Iterable[str], *, every: bool = True) -> list[Point]:
-    """The calls of a trace that can change files, in their order.
+    """The calls of a trace that can change files or read blobs, in their order.
 
-    Of many writes to one file with nothing between them the first two and the last are taken,
-    unless ``every`` one is wanted.
+    Of many on one file with nothing between them the first two and the last are taken, unless
+    ``every`` one is wanted.
     """
     counts: Counter[tuple[str, str]] = Counter()
     runs: list[tuple[str, list[Point]]] = []  # by what is the same in a run
@@ -92,8 +95,10 @@ def points_of(trace: Iterable[str], *, every: bool = True) -> list[Point]:
             continue
         if call not in _PATHS and _ELSEWHERE.match(arguments):
             continue
+        if call in _READS - _ALL and "/blobs/" not in arguments:
+            continue
         point, same = Point(call, counts[task, call]), f"{task} {call} {arguments.split(',')[0]}"
-        if call in _WRITES and runs and runs[-1][0] == same:
+        if call in _WRITES | _READS and runs and runs[-1][0] == same:
             runs[-1][1].append(point)
         else:
             runs.append((same, [point]))
@@ -117,7 +122,8 @@ def sweep(
     calls: str = CALLS,
     prelude: str = "",
 ) -> Sweep:
-    """Try ``fault`` at each call of ``operation``, or at ``at_most`` of them, evenly chosen.
+    """Try ``fault`` at each call of ``operation``, or at ``at_most`` of them,
+    chosen by chance but always the same.
 
     ``every``: see :func:`points_of`; ``calls`` leaves others out; ``prelude`` makes a build with a
     defect.
@@ -131,7 +137,10 @@ def sweep(
     tried = wanted.calls & set(calls.split(","))
     points = [point for point in points_of(run.trace, every=every) if point.call in tried]
     result = Sweep()
-    for point in _some(points, at_most):
+    chance = random.Random(f"{operation} {fault}")
+    if at_most is not None and at_most < len(points):
+        points = chance.sample(points, at_most)
+    for point in points:
         with scene.place() as place:
             inject = f"{point.call}:{wanted.expression}:when={point.ordinal}"
             run = operation.run(place, inject=inject, prelude=prelude)
@@ -149,12 +158,6 @@ def sweep(
     return result
 
 
-def _some(points: Sequence[Point], at_most: int | None) -> Sequence[Point]:
-    if at_most is None or len(points) <= at_most:
-        return points
-    return [points[(2 * n + 1) * len(points) // (2 * at_most)] for n in range(at_most)]
-
-
 def _judged(run: Run, fault: _Fault) -> Iterable[str]:
     """How the command ended, and what it said."""
     allowed = fault.codes | {0} if run.injected else {0}
@@ -166,7 +169,8 @@ def _judged(run: Run, fault: _Fault) -> Iterable[str]:
     sentences = [line for line in sentences if not line.startswith("kstore: warning: ")]
     # Two threads may get a signal each: the second one ends the process at once, without a word.
     silent = run.code == _INTERRUPTED and not sentences
-    if len(sentences) != (run.code > 0) and not silent:
+    found = run.code == _ERROR and run.out and not sentences  # a check tells what it finds
+    if len(sentences) != (run.code > 0) and not silent and not found:
         yield f"ended with {run.code} and said {run.err!r}"
 
 

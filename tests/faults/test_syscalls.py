@@ -28,8 +28,9 @@ def _strace(require_program: Callable[[str], str]) -> None:
 def test_a_fault_at_some_calls_leaves_the_old_state_or_the_new_one(
     operation: Operation, fault: str, scene: Scene
 ) -> None:
-    result = sweep(scene, operation, fault, at_most=2)
-    assert result.happened > 0
+    result = sweep(scene, operation, fault, at_most=1)
+    assert result.happened == result.planned
+    assert result.happened > 0 or fault == "EIO on reading"
     assert result.violations == []
 
 
