@@ -189,7 +189,7 @@ class _Worker:
         self._report.killed += run.code == _KILLED
         allowed = {0} | others | ({_KILLED} if inject else set())
         if run.code not in allowed:
-            self._wrong(f"{' '.join(words)}: {run.code} {run.err}")
+            self._wrong(f"{' '.join(words)}: {run.code} {run.err}{run.out}")
         return run.code, run.out
 
     def _look(self, name: str, wanted: int | None) -> None:

@@ -85,7 +85,7 @@ def _race(
                     yield f"{said[0]} meanwhile: {run.code} {run.err}"
         run = running.result()
         if run.code != 0:
-            yield f"{words[0]}: {run.code} {run.err}"
+            yield f"{words[0]}: {run.code} {run.err}{run.out}"
         yield from place.violations()
 
 
@@ -180,6 +180,21 @@ def removal_between_lookup_and_tag(scene: Scene, second: ForkServer, prelude: st
             yield violation
 
 
+def tag_during_a_check(scene: Scene, second: ForkServer, prelude: str) -> Iterator[str]:
+    """The check has read index.json, and not yet what should be in it."""
+    where = "kstore.store.layout:render_index"
+    yield from _race(scene, second, prelude, stopped=(where, ("check",)), meanwhile=["tag"])
+
+
+def removal_during_a_check(scene: Scene, second: ForkServer, prelude: str) -> Iterator[str]:
+    """The check knows which manifests there are, and reads the first of them."""
+    where = "kstore.store.check:read_manifest"
+    meanwhile = ["rmi", _PRUNE]
+    yield from _race(
+        scene, second, prelude + _NO_GRACE, stopped=(where, ("check",)), meanwhile=meanwhile
+    )
+
+
 def prune_during(scene: Scene, second: ForkServer, name: str) -> Iterator[str]:
     """A prune without any grace, while the command is about to change something first."""
     where = "kstore.store.session:Session.write"
@@ -198,5 +213,7 @@ RACES: dict[str, Callable[[Scene, ForkServer, str], Iterator[str]]] = {
         listing_during_a_commit,
         two_prunes,
         removal_between_lookup_and_tag,
+        tag_during_a_check,
+        removal_during_a_check,
     )
 }
