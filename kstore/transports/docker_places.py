@@ -96,7 +96,7 @@ class Places:
         self,
         digest: Digest,
         lookaside: Callable[[Named], Lookaside | None],
-        attachments: Callable[[Named], bool],
+        attachments: Callable[[Named], bool] = lambda named: False,
     ) -> Sequence[bytes]:
         """The signatures of a manifest at the first server that has any, or beside it.
 
