@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kstore.errors import InvalidInputError, NotFoundError, StorageError
+from kstore import vouching
 from kstore.reference import Named
 from kstore.settings import Settings
 from kstore.store import Store
 from kstore.streams import Cancel
+from kstore.vouching import SigningOptions, TrustOptions
 
 if TYPE_CHECKING:
     from kstore.image import TrustPolicy
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from kstore.transports.docker_endpoint import DockerDaemonSettings
 
 __all__ = ["App", "RegistryOptions", "SigningOptions", "TrustOptions"]
-
-_MAX_PASSPHRASE_FILE = 64 * 1024
 
 _MIRROR_ATTEMPTS = 2
 
@@ -47,34 +46,6 @@ class RegistryOptions:
     creds: str | None = None
     authfile: Path | None = None
     attachments: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SigningOptions:
-    """What a command line says about signing: with which keys of GnuPG, with which sigstore key
-    file, the file whose first line is their passphrase, and as what image (None: as what is
-    written)."""
-
-    gpg_keys: tuple[str, ...] = ()
-    sigstore_key: Path | None = None
-    passphrase_file: Path | None = None
-    identity: str | None = None
-
-    @property
-    def image_name(self) -> Named | None:
-        """``identity``, parsed; InvalidReferenceError."""
-        return Named.parse(self.identity) if self.identity is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class TrustOptions:
-    """What a command line says about trust: ``policy`` is a file that counts instead of the
-    machine's, ``insecure`` accepts everything, ``require_signed`` nothing without a signature that
-    the policy checks."""
-
-    policy: Path | None = None
-    insecure: bool = False
-    require_signed: bool = False
 
 
 class App:
@@ -161,67 +132,16 @@ class App:
         )
 
     def signers(self, options: SigningOptions) -> tuple[Signer, ...]:
-        """The keys to sign with, ready to use.
-
-        Raises NotFoundError for a key or a file that is missing, AuthError for a passphrase that
-        is, and what is wrong with a key.
-        """
-        if not options.gpg_keys and options.sigstore_key is None:
-            return ()
-        passphrase = self.passphrase(options.passphrase_file)
-        signers: list[Signer] = [self._gpg_signer(key, passphrase) for key in options.gpg_keys]
-        if options.sigstore_key is not None:
-            signers.append(self._sigstore_signer(options.sigstore_key, passphrase))
-        return tuple(signers)
-
-    def _gpg_signer(self, key: str, passphrase: bytes | None) -> Signer:
-        from kstore import __version__
-        from kstore.signing.gpgsigner import GpgSigner
-
-        return GpgSigner(
-            key,
-            creator=f"kstore {__version__}",
-            home=self.settings.gnupg_home,
-            passphrase=None if passphrase is None else passphrase.decode("latin-1"),
-            ask=self._ask_secret,
-        )
-
-    def _sigstore_signer(self, file: Path, passphrase: bytes | None) -> Signer:
-        from kstore.signing.keyfile import MAX_KEY_FILE, is_encrypted
-        from kstore.signing.sigstore import SigstoreSigner
-
-        what = f"key file {file}"
-        key = _read_user_file(file, MAX_KEY_FILE, what)
-        if passphrase is None and is_encrypted(key) and self._ask_secret is not None:
-            passphrase = self._ask_secret(f"Passphrase of {file}: ").encode()
-        return SigstoreSigner(key, passphrase, what)
-
-    def passphrase(self, file: Path | None) -> bytes | None:
-        """The first line of ``file``, None without a file; NotFoundError, InvalidInputError."""
-        if file is None:
-            return None
-        data = _read_user_file(file, _MAX_PASSPHRASE_FILE, f"passphrase file {file}")
-        return data.partition(b"\n")[0].removesuffix(b"\r")
+        """The keys to sign with; see :func:`kstore.vouching.signers`."""
+        return vouching.signers(self.settings, options, self._ask_secret)
 
     def trust_policy(self, options: TrustOptions) -> TrustPolicy:
-        """Which images are trusted: by the policy file of this user or machine, if there is one.
-
-        The file is read when the first image is checked.
-        """
-        from kstore.signing.policy import AcceptAnything, FilePolicy
-
-        if options.insecure:
-            return AcceptAnything()
-        return FilePolicy(
-            self.policy_files(options),
-            explicit=options.policy is not None,
-            required=options.require_signed,
-            check_scope=_check_scope,
-        )
+        """Which images are trusted; see :func:`kstore.vouching.trust_policy`."""
+        return vouching.trust_policy(self.settings, options)
 
     def policy_files(self, options: TrustOptions) -> tuple[Path, ...]:
         """The trust policies, of which the first that is there counts."""
-        return self.settings.policy_files if options.policy is None else (options.policy,)
+        return vouching.policy_files(self.settings, options)
 
     def _sections(self) -> Callable[[Named], Section]:
         """Finds what registries.d says of an image; the files are read for the first one."""
@@ -381,26 +301,3 @@ class App:
         else:
             given = parse_creds(text)
         return lambda host, path: given
-
-
-def _check_scope(transport: str, scope: str) -> None:
-    if transport == "docker":
-        return  # podman takes any, and one that matches nothing does no harm
-    from kstore.transports import validate_policy_scope
-
-    validate_policy_scope(transport, scope)
-
-
-def _read_user_file(path: Path, cap: int, what: str) -> bytes:
-    from kstore.blobs import storage_errors
-
-    try:
-        with storage_errors(f"read {what}"), path.open("rb") as file:
-            data = file.read(cap + 1)
-    except StorageError as exc:
-        if isinstance(exc.__cause__, FileNotFoundError):
-            raise NotFoundError(f"{what} does not exist") from exc
-        raise
-    if len(data) > cap:
-        raise InvalidInputError(f"{what} is larger than {cap} bytes")
-    return data

@@ -106,7 +106,7 @@ class Places:
 
         def ask(place: Place) -> Sequence[bytes]:
             client, path = self._connect(place.peer), place.named.path
-            return [*simple(place, client, path), *attached(place, client, path)]
+            return (*simple(place, client, path), *attached(place, client, path))
 
         def simple(place: Place, client: RegistryClient, path: str) -> Sequence[bytes]:
             if client.keeps_signatures:

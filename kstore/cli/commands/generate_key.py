@@ -48,6 +48,7 @@ def command(
     signatures with; cosign, skopeo and podman can use both.  Prints the names of the files.
     """
     from kstore.operations.generate_key import generate_key_pair
+    from kstore.vouching import passphrase_of
 
     chosen = prefix or output_prefix
     if chosen is None or (prefix and output_prefix):
@@ -56,7 +57,7 @@ def command(
         raise click.UsageError("--plain has no use for --passphrase-file")
     passphrase = None
     if not plain:
-        passphrase = session.app.passphrase(passphrase_file)
+        passphrase = passphrase_of(passphrase_file)
         if passphrase is None:
             passphrase = _asked(session, chosen)
     pair = generate_key_pair(chosen, passphrase)
