@@ -217,4 +217,4 @@ def test_some_sequences_of_commands_and_deaths(machine: type[Commands]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_many_sequences_of_commands_and_deaths(machine: type[Commands]) -> None:
-    _explore(machine, examples=25, steps=30)
+    _explore(machine, examples=15, steps=30)
