@@ -19,7 +19,7 @@ from kstore.streams import ByteStream, pump, read_limited
 __all__ = [
     "FileBlob",
     "OpenedBlob",
-    "again_if_spliced",
+    "again_if_wrong",
     "begin_again",
     "end_session",
     "name_scopes",
@@ -121,24 +121,26 @@ def write_feed(feed: BlobFeed, path: Path, what: str, *, mode: int) -> None:
             feed.start()
             pump(feed, lambda view: write_all(file, view))
 
-        again_if_spliced(feed, write)
+        again_if_wrong(feed, write)
 
 
-def again_if_spliced(feed: BlobFeed, attempt: Callable[[], None]) -> None:
-    """Read all of ``feed``, which ``attempt`` starts; once more if wrong bytes were put together
-    from several answers, which may have been of two versions."""
-    try:
-        attempt()
-    except IntegrityError:
-        if not feed.spliced:
-            raise
-        attempt()
+def again_if_wrong(feed: BlobFeed, attempt: Callable[[], None]) -> None:
+    """Read all of ``feed``, which ``attempt`` starts; again while its source may have better bytes
+    than the wrong ones it gave."""
+    while True:
+        try:
+            attempt()
+        except IntegrityError:
+            if not feed.refute():
+                raise
+        else:
+            return
 
 
 def begin_again(feed: BlobFeed, cut: Callable[[int], bool], position: int) -> bool:
-    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it once
-    more, if ``cut`` can take back what was written since."""
-    if not feed.spliced or not cut(position):
+    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it
+    again, if ``cut`` can take back what was written since."""
+    if not feed.refute() or not cut(position):
         return False
     feed.start()
     return True

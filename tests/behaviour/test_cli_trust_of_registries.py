@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kstore.digest import Digest
 from kstore.store import Store
 from tests.support.cli import Result, run, run_on_terminal
 from tests.support.credentialprogram import answer, install
@@ -95,6 +96,85 @@ def test_a_layer_is_finished_by_the_second_mirror_when_the_first_dies(
     assert (result.code, result.out.strip()) == (0, LARGE.id), result.err
     (rest,) = other.seen("GET", layer)
     assert rest.headers["range"].startswith("bytes=")
+
+
+def spoil(server: FaultServer, *digests: Digest) -> None:
+    """Have the server send complete blobs of the right size and with wrong bytes."""
+    blobs = server.blobs["team/app"]
+    for digest in map(str, digests):
+        blobs[digest] = blobs[digest][:-1] + bytes([blobs[digest][-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["kstore:app", "dir:{}", "oci:{}", "oci-archive:{}", "docker-archive:{}", "docker://{host}/to"],
+    ids=lambda target: target.partition(":")[0],
+)
+@pytest.mark.parametrize("what", ["layer", "config"])
+def test_wrong_bytes_of_every_mirror_are_fetched_from_the_next_server(
+    root: Path,
+    tmp_path: Path,
+    server: FaultServer,
+    other: FaultServer,
+    configure: Configure,
+    target: str,
+    what: str,
+) -> None:
+    blob = IMAGE.layers[0].digest if what == "layer" else Digest.of(IMAGE.config)
+    with FaultServer() as origin:
+        offer(origin, IMAGE)
+        spoil(server, blob)
+        spoil(other, blob)
+        text = registry("registry.test", origin.host, server.host, other.host)
+        configure(text.replace("location", "insecure = true\nlocation", 1))
+        place = target.replace("{host}", origin.host).replace("{}", str(tmp_path / "copy"))
+        result = kstore(root, "copy", "--dest-tls-verify=false", f"docker://{NAME}", place)
+        assert result.code == 0, result.err
+        for mirror in (server, other):
+            assert len(mirror.seen("GET", str(blob))) == 1
+            assert f"mirror {mirror.host}/team/app sent wrong bytes" in result.err
+        fetched = [each for each in origin.seen("GET", str(blob)) if "/team/" in each.target]
+        assert len(fetched) == 1
+        first = IMAGE.layers[1] if what == "layer" else IMAGE.layers[0]
+        assert len(server.seen("GET", str(first.digest))) == 1, "its other blobs are still wanted"
+
+
+def test_a_changed_layer_is_made_of_what_the_next_server_sends(
+    root: Path, tmp_path: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    spoil(server, *(layer.digest for layer in IMAGE.layers))
+    configure(registry("registry.test", "registry.test", server.host, other.host))
+    target = f"oci:{tmp_path}/copy:v1"
+    result = kstore(root, "copy", "--compress=none", f"docker://{NAME}", target)
+    assert result.code == 0, result.err
+    for layer in IMAGE.layers:
+        assert len(other.seen("GET", str(layer.digest))) == 1
+
+
+def test_a_config_that_is_only_looked_at_comes_from_the_next_server_too(
+    root: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    spoil(server, Digest.of(IMAGE.config))
+    configure(registry("registry.test", "registry.test", server.host, other.host))
+    result = kstore(root, "inspect", "--config", f"docker://{NAME}")
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == json.loads(IMAGE.config)
+
+
+def test_wrong_bytes_everywhere_are_refused_and_nothing_stays(
+    root: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    spoil(server, IMAGE.layers[0].digest)
+    spoil(other, IMAGE.layers[0].digest)
+    configure(registry("registry.test", other.host, server.host, more="insecure = true"))
+    result = kstore(root, "pull", NAME)
+    assert result.code == 5
+    assert f"bytes sent as {IMAGE.layers[0].digest} hash to" in result.err
+    assert [len(each.seen("GET", str(IMAGE.layers[0].digest))) for each in (server, other)] == [
+        1,
+        1,
+    ]
+    assert kstore(root, "images", "-q").out == ""
 
 
 def test_a_pull_that_no_server_can_serve_names_every_reason(
