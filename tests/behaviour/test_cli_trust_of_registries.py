@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kstore.digest import Digest
+from kstore.platforms import Platform
 from kstore.store import Store
 from tests.support.cli import Result, run, run_on_terminal
 from tests.support.credentialprogram import answer, install
@@ -391,6 +392,54 @@ def test_on_a_terminal_the_user_chooses_and_the_choice_is_kept(
     assert f"2  {server.host}/team/app:v1" in screen
     code, screen = run_on_terminal(*pull, env=env)
     assert (code, "Which one" in screen) == (0, False), screen
+
+
+@pytest.mark.parametrize("name", [NAME, f"registry.test/team/app@{IMAGE.raw.digest}", "short:v1"])
+def test_an_image_that_is_in_the_store_needs_no_registry_where_only_a_missing_one_is_wanted(
+    root: Path, server: FaultServer, configure: Configure, name: str
+) -> None:
+    aliases = '[aliases]\n"short" = "registry.test/team/app"\n'
+    configure(registry("registry.test", server.host, more="insecure = true") + aliases)
+    missing = kstore(root, "pull", "--if-missing", name)
+    assert (missing.code, missing.out.strip()) == (0, IMAGE.id), missing.err
+    before = server.connections
+    offline = run("--offline", "--root", root, "pull", name)
+    assert offline.code == 8
+    assert "is in the store; 'kstore pull --if-missing' is content with that" in offline.err
+    for words in (["--offline"], []):
+        result = run(*words, "--root", root, "pull", "--if-missing", name)
+        assert (result.code, result.out.strip()) == (0, IMAGE.id), result.err
+        assert "is in the store already" in result.err
+    assert server.connections == before
+
+
+def test_an_image_for_another_platform_is_missing_where_one_is_asked_for(
+    root: Path, server: FaultServer, configure: Configure
+) -> None:
+    configure(registry("registry.test", server.host, more="insecure = true"))
+    assert kstore(root, "pull", "-q", NAME).code == 0
+    other = random_image(9, platform=Platform("linux", "riscv64"))
+    offer(server, other)
+    assert kstore(root, "pull", "-q", "--if-missing", NAME).out.strip() == IMAGE.id
+    result = kstore(root, "pull", "-q", "--if-missing", "--platform=linux/riscv64", NAME)
+    assert (result.code, result.out.strip()) == (0, other.id), result.err
+
+
+def test_of_many_tags_only_the_missing_ones_are_fetched(
+    root: Path, server: FaultServer, configure: Configure
+) -> None:
+    configure(registry(server.host, server.host, more="insecure = true"))
+    name = f"{server.host}/team/app"
+    assert kstore(root, "pull", "-q", f"{name}:v1").code == 0
+    second = random_image(9)
+    for data in second.blobs.values():
+        server.add_blob(data)
+    server.add_manifest(second.raw.data, second.raw.media_type, "team/app", "v2")
+    asked = len(server.seen("GET", "/manifests/v1"))
+    result = kstore(root, "pull", "--all-tags", "--if-missing", name)
+    assert (result.code, result.out.split()) == (0, [IMAGE.id, second.id]), result.err
+    assert len(server.seen("GET", "/manifests/v1")) == asked
+    assert kstore(root, "pull", "--if-missing", "--with-referrers", name).code == 2
 
 
 # ---- credentials
