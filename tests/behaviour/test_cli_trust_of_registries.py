@@ -489,6 +489,36 @@ def test_login_and_logout_use_the_helper_a_file_names(
     assert not (entries / server.host).exists()
 
 
+def test_login_and_logout_without_a_registry_mean_the_first_that_short_names_are_searched_in(
+    server: FaultServer, other: FaultServer, configure: Configure, tmp_path: Path
+) -> None:
+    server.auth = Basic(("ann", "secret"))
+    configure(f'unqualified-search-registries = ["{server.host}", "{other.host}"]\n')
+    file = ("--authfile", tmp_path / "auth.json")
+    options = (*file, "--tls-verify=false", "-u", "ann", "--password-stdin")
+    result = run("login", *options, stdin=b"secret\n")
+    assert result.code == 0, result.err
+    assert f"the registry is {server.host}" in result.err
+    assert run("login", "--get-login", *file).out == "ann\n"
+    assert run("login", "--get-login", *file, server.host).out == "ann\n"
+    assert run("logout", *file).out == f"Removed login credentials for {server.host}\n"
+    assert run("login", "--get-login", *file).code == 9
+    assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    "words", [["login", "-u", "ann", "-p", "secret"], ["login", "--get-login"], ["logout"]]
+)
+def test_without_registries_to_search_in_no_password_goes_anywhere(
+    configure: Configure, words: list[str]
+) -> None:
+    configure("")
+    result = run(*words)
+    assert result.code == 2
+    assert "no registry was named" in result.err
+    assert "docker.io" in result.err
+
+
 def test_pull_secrets_of_kubernetes_are_used_where_that_is_wanted(
     root: Path, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
