@@ -14,6 +14,7 @@ from kstore.streams import Cancel
 
 if TYPE_CHECKING:
     from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+    from kstore.store import RebuildReport
     from kstore.transports import Transports
     from kstore.transports.docker_endpoint import DockerDaemonSettings
 
@@ -61,6 +62,16 @@ class App:
             create=create,
             read_only=read_only,
             warn=self._warn,
+        )
+
+    def rebuild_store(
+        self, command: str, *, progress: Callable[[int], None], cancel: Cancel
+    ) -> RebuildReport:
+        """Make the store's database anew; see :func:`kstore.store.rebuild.rebuild`."""
+        from kstore.store.rebuild import rebuild
+
+        return rebuild(
+            self.settings.root, command=command, warn=self._warn, progress=progress, cancel=cancel
         )
 
     def transports(

@@ -22,6 +22,7 @@ from kstore.streams import ByteStream
 
 __all__ = [
     "BlobFeed",
+    "BlobOpener",
     "BlobSource",
     "DestinationTraits",
     "ImageDestination",
@@ -80,6 +81,18 @@ class BlobSource(ByteStream, Protocol):
 
     @property
     def validator(self) -> str | None: ...
+
+
+class BlobOpener(Protocol):
+    """Anything that blobs can be read from; see :meth:`ImageSource.open_blob`."""
+
+    def open_blob(
+        self,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: RetrySink | None = None,
+    ) -> BlobSource: ...
 
 
 #: Told why a blob's transfer was interrupted, each time before it goes on where it stopped.

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     )
     from kstore.store.reports import (
         CheckReport,
+        DamagedBlob,
         PartialDownload,
         Problem,
         PruneReport,
+        RebuildReport,
         RemovalReport,
         StoreFacts,
     )
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckReport",
     "ContainerRecord",
+    "DamagedBlob",
     "FactTable",
     "Found",
     "ImageRecord",
@@ -50,6 +53,7 @@ __all__ = [
     "Problem",
     "PruneReport",
     "Publication",
+    "RebuildReport",
     "RemovalReport",
     "StagedBlob",
     "Store",
@@ -73,9 +77,11 @@ _HOMES = {
     ),
     "reports": (
         "CheckReport",
+        "DamagedBlob",
         "PartialDownload",
         "Problem",
         "PruneReport",
+        "RebuildReport",
         "RemovalReport",
         "StoreFacts",
     ),

@@ -95,6 +95,14 @@ class Writer:
             ],
         )
 
+    def put_unusable_blob(self, blob: Descriptor, state: str) -> None:
+        """Something needs this blob, which is ``missing`` or ``suspect``; a row it has stays."""
+        self.execute(
+            "INSERT INTO blob (digest, size, media_type, state, committed_at)"
+            " VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+            [str(blob.digest), blob.size, blob.media_type, state, self.now],
+        )
+
     def set_state(self, digest: Digest, state: str) -> None:
         """Record that a blob was found ``missing`` or ``suspect``."""
         self.execute("UPDATE blob SET state = ? WHERE digest = ?", [state, str(digest)])

@@ -50,10 +50,12 @@ def _translated(exc: sqlite3.Error, path: Path) -> StorageError:
     if primary == sqlite3.SQLITE_NOTADB:
         return StoreDamagedError(
             f"{path} is not a database: it was damaged, or something else was put there",
-            hint=f"put a backup in its place: {path.with_name('backup-0.db')}",
+            hint="kstore check --repair",
         )
     if primary in _DAMAGED:
-        return StoreDamagedError(f"the database {path} is damaged: {exc}", hint="kstore check")
+        return StoreDamagedError(
+            f"the database {path} is damaged: {exc}", hint="kstore check --repair"
+        )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageError(f"the database {path} is busy: {exc}", hint="try again")
     return StorageError(f"the database {path} failed: {exc}")

@@ -105,7 +105,7 @@ def _check_trustworthy(session: Session) -> None:
     if answer != "ok":
         raise StoreDamagedError(
             f"the database {session.root.database} is damaged, so nothing was pruned: {answer}",
-            hint="kstore check",
+            hint="kstore check --repair",
         )
 
 

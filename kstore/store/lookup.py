@@ -180,7 +180,7 @@ def _found(session: Session, record: NameRecord, text: str) -> Found:
         raise ImageNotFoundError(f"{text!r:.300} names an artifact, which is not an image")
     for image in load_images(session, [image_id]):
         return Found(image, record.name, record.manifest)
-    raise StoreDamagedError(f"the entry of {text!r:.300} is damaged", hint="kstore check")
+    raise StoreDamagedError(f"the entry of {text!r:.300} is damaged", hint="kstore check --repair")
 
 
 def _ambiguous(prefix: str, images: list[ImageRecord]) -> AmbiguousNameError:

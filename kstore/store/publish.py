@@ -19,11 +19,11 @@ from kstore.store.reading import read_blob
 from kstore.store.records import Publication
 from kstore.store.session import Session
 
-__all__ = ["publish"]
+__all__ = ["Document", "publish", "put_document", "read_document"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Document:
+class Document:
     """A manifest to publish: its bytes, their view, and the config of an image."""
 
     raw: RawManifest
@@ -74,24 +74,25 @@ def publish(
             holder.settle(blob)
 
 
-def _documents(session: Session, publication: Publication) -> list[_Document]:
+def _documents(session: Session, publication: Publication) -> list[Document]:
     """Everything to store, members before the index, checked and read."""
     raws = [*publication.members, publication.raw]
-    documents = [_document(session, raw) for raw in raws]
+    documents = [read_document(session, raw) for raw in raws]
     if publication.via is not None:
-        documents.append(_Document(publication.via, parse_index(publication.via), None))
+        documents.append(Document(publication.via, parse_index(publication.via), None))
     return documents
 
 
-def _document(session: Session, raw: RawManifest) -> _Document:
+def read_document(session: Session, raw: RawManifest) -> Document:
+    """A manifest, understood: with the config of an image, which is read from the store."""
     view = parse(raw)
     if isinstance(view, Index) or not view.is_image:
-        return _Document(raw, view, None)
+        return Document(raw, view, None)
     data = read_blob(session, view.config.digest, cap=max(view.config.size, 1))
     config = ImageConfig.parse(data, f"config {view.config.digest}")
     if config.platform.os == config.platform.architecture == "unknown":
-        return _Document(raw, view, None)  # an attestation, which only borrows the form of an image
-    return _Document(raw, view, config)
+        return Document(raw, view, None)  # an attestation, which only borrows the form of an image
+    return Document(raw, view, config)
 
 
 def _is_stored(session: Session, digest: Digest) -> bool:
@@ -107,7 +108,7 @@ def _is_stored(session: Session, digest: Digest) -> bool:
 def _commit(
     session: Session,
     publication: Publication,
-    documents: Sequence[_Document],
+    documents: Sequence[Document],
     holder: Holder,
     *,
     last: bool,
@@ -118,7 +119,7 @@ def _commit(
         for document in documents:
             _check_blobs(session, writer, document)
         for document in documents:
-            found = _put_document(session, writer, document)
+            found = put_document(session, writer, document)
             if document.raw is publication.raw:
                 image_id = found
         if last:
@@ -138,7 +139,7 @@ def _commit(
     return image_id
 
 
-def _check_blobs(session: Session, writer: Writer, document: _Document) -> None:
+def _check_blobs(session: Session, writer: Writer, document: Document) -> None:
     """Every blob of a manifest has a good row and a file; else nothing is published."""
     if not isinstance(document.view, Manifest):
         return
@@ -163,7 +164,8 @@ def _check_blobs(session: Session, writer: Writer, document: _Document) -> None:
             )
 
 
-def _put_document(session: Session, writer: Writer, document: _Document) -> str | None:
+def put_document(session: Session, writer: Writer, document: Document) -> str | None:
+    """Write a manifest's rows, whose file is there; the ID of the image it describes."""
     raw, view = document.raw, document.view
     facts = session.blobs.stat(raw.digest)
     if facts is None:

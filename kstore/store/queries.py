@@ -79,7 +79,7 @@ def name_record(row: Any) -> NameRecord:
         )
     except InvalidInputError as exc:
         raise StoreDamagedError(
-            f"the entry of the name {text!r:.200} is damaged: {exc}", hint="kstore check"
+            f"the entry of the name {text!r:.200} is damaged: {exc}", hint="kstore check --repair"
         ) from exc
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.reference import Named
 
 __all__ = [
     "CheckReport",
+    "DamagedBlob",
     "PartialDownload",
     "Problem",
     "ProblemKind",
     "PruneReport",
+    "RebuildReport",
     "RemovalReport",
     "StoreFacts",
 ]
@@ -76,16 +79,18 @@ ProblemKind = Literal[
     "missing-row",
     "wrong-diff-id",
     "bad-manifest",
+    "wrong-edges",
     "damaged-name",
     "database",
     "index-json",
     "layout",
+    "odd-file",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One finding of a check; ``garbage`` ones are harmless and go away with ``prune``."""
+    """One finding of a check; ``garbage`` goes away with ``prune``."""
 
     kind: ProblemKind
     object: str
@@ -93,20 +98,57 @@ class Problem:
     images: tuple[str, ...] = ()
     garbage: bool = False
 
+    @property
+    def harmless(self) -> bool:
+        """Whether the store works as well with it: garbage, and files of somebody else."""
+        return self.garbage or self.kind == "odd-file"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check looked at, and what it found."""
+    """What a check looked at, and what it found; ``blobs_left`` were to be read, too, but the time
+    was over."""
 
     problems: tuple[Problem, ...]
     blobs_checked: int
     bytes_hashed: int
     images_checked: int
+    blobs_left: int = 0
 
     @property
     def damaged(self) -> bool:
-        """Whether anything but garbage was found."""
-        return any(not problem.garbage for problem in self.problems)
+        """Whether anything was found that does harm."""
+        return any(not problem.harmless for problem in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedBlob:
+    """A blob that something needs and that cannot be used.
+
+    ``images``: the IDs of those it is missing in; ``repositories`` (``registry/path``) may have it,
+    likeliest first.
+    """
+
+    blob: Descriptor
+    images: tuple[str, ...]
+    repositories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What a rebuilt database holds.
+
+    ``sources`` told the names.  ``lost_names`` are those whose manifest is gone or damaged;
+    ``not_understood`` says, a sentence each, which manifests are there but tell nothing.
+    """
+
+    images: int
+    names: int
+    blobs: int
+    unusable_blobs: int
+    sources: tuple[str, ...] = ()
+    lost_names: tuple[Named, ...] = ()
+    not_understood: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

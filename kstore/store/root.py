@@ -29,7 +29,7 @@ from pathlib import Path
 from kstore.blobs import fsync_directory, replace_file, storage_errors
 from kstore.errors import ConflictError, StorageError, StorageFullError, StoreDamagedError
 
-__all__ = ["BALLAST_SIZE", "Root", "open_root"]
+__all__ = ["BALLAST_SIZE", "Root", "complete_root", "open_root", "strange_names"]
 
 #: Bytes kept in reserve, enough for SQLite to work on a disk that is full otherwise.
 BALLAST_SIZE = 1 << 20
@@ -92,6 +92,11 @@ class Root:
     def ballast(self) -> Path:
         return self.path / "ballast"
 
+    @property
+    def damaged_database(self) -> Path:
+        """The database that a rebuilt one has replaced."""
+        return self.path / "db" / "damaged.db"
+
     def backup(self, number: int) -> Path:
         return self.path / "db" / f"backup-{number}.db"
 
@@ -129,13 +134,15 @@ def open_root(
     *,
     create: bool,
     missing_ok: bool = False,
+    lost_ok: bool = False,
     warn: Callable[[str], None] | None,
 ) -> Root:
     """Check the directory, make what is missing, and say whether it can be written to.
 
     Raises StorageError (foreign owner, network file system, not a directory, absent without
     ``create``), ConflictError for a directory that holds something else.  With ``missing_ok`` a
-    store that is not there is one that cannot be written to.
+    store that is not there is one that cannot be written to; with ``lost_ok`` one whose database
+    is gone is still a store.
     """
     with storage_errors(f"use {path} as a store"):
         path = Path(os.path.abspath(path))  # noqa: PTH100 - links in the path stay as they are
@@ -148,14 +155,14 @@ def open_root(
         _check_owner(path)
         _check_file_system(path, warn)
         root = Root(path, read_only=not os.access(path, os.W_OK | os.X_OK))
-        if _check_content(root):
+        if _check_content(root, lost_ok):
             _check_one_file_system(root)
         elif missing_ok:
             return Root(path, read_only=True)
         elif root.read_only or not create:
             raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
         if not root.read_only:
-            _make_skeleton(root)
+            complete_root(root)
         return root
 
 
@@ -203,7 +210,7 @@ def file_system_kind(path: Path, table: Path = _MOUNT_TABLE) -> str | None:
     return None
 
 
-def _check_content(root: Root) -> bool:
+def _check_content(root: Root, lost_ok: bool) -> bool:
     """Whether there is a store already; ConflictError if there is something else."""
     if root.database.exists():
         return True
@@ -214,11 +221,23 @@ def _check_content(root: Root) -> bool:
         raise ConflictError(f"{root.path} is {what}; kstore does not write into it", hint=_CHOOSE)
     blobs = root.path / "blobs" / "sha256"
     if blobs.is_dir() and any(blobs.iterdir()):
+        if lost_ok:
+            return True
         raise StoreDamagedError(
             f"the database of {root.path} is gone, but its blobs are there",
-            hint=f"restore {root.database} from {root.backup(0).name}",
+            hint="kstore check --repair",
         )
     return False
+
+
+def strange_names(root: Root) -> list[Path]:
+    """What stands in the root without being the store's, sorted."""
+    known = {*_DIRECTORIES, *_FILES}
+    return sorted(
+        path
+        for path in root.path.iterdir()
+        if path.name not in known and not path.name.startswith(_PASSING)
+    )
 
 
 def _check_one_file_system(root: Root) -> None:
@@ -230,7 +249,7 @@ def _check_one_file_system(root: Root) -> None:
             raise StorageError(f"{directory} is on another file system than {root.path}")
 
 
-def _make_skeleton(root: Root) -> None:
+def complete_root(root: Root) -> None:
     """Make what is missing; ``locks`` comes first and marks a store in the making as ours."""
     if all((root.path / name).exists() for name in (*_DIRECTORIES, *_FILES)):
         return

@@ -257,7 +257,9 @@ def version_of(connection: sqlite3.Connection) -> int:
     if version == 0 and application == 0:
         return 0
     if application != APPLICATION_ID:
-        raise StoreDamagedError("db/kstore.db is not a kstore database")
+        raise StoreDamagedError(
+            "db/kstore.db is not a kstore database", hint="kstore check --repair"
+        )
     if version > SCHEMA_VERSION:
         raise StoreVersionError(
             f"the store has schema version {version}, and this kstore knows versions up to"

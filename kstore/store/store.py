@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kstore.store.containers import ContainerTable
     from kstore.store.facts import FactTable
     from kstore.store.leases import Lease
+    from kstore.store.mend import Repairs
     from kstore.store.records import Found, ImageRecord, ManifestRecord, NameChange, NameRecord
     from kstore.store.reports import (
         CheckReport,
@@ -213,6 +214,13 @@ class Store:
 
         return ContainerTable(self._session)
 
+    @property
+    def repairs(self) -> Repairs:
+        """What a repair does to the store itself."""
+        from kstore.store.mend import Repairs
+
+        return Repairs(self._session)
+
     def referrers(self, subject: Digest) -> list[Descriptor]:
         """The stored manifests whose ``subject`` is this digest."""
         return queries.referrers(self._session.db, subject)
@@ -339,18 +347,23 @@ class Store:
         self,
         *,
         deep: bool = False,
+        max_seconds: float | None = None,
         progress: Callable[[int], None] | None = None,
         cancel: Cancel | None = None,
     ) -> CheckReport:
-        """Compare records, files and index.json; ``deep`` also reads and hashes every byte.
+        """Compare records, files and index.json; ``deep`` also hashes every byte, and unpacks
+        every layer that was not unpacked before.
 
-        ``progress`` is told the size of every chunk read.  What is found wrong is recorded (unless
-        the store is read-only), so that the next pull of the image heals it; index.json is brought
-        up to date.
+        With ``max_seconds``, blobs are hashed (by ``deep`` also unpacked) as long as that, those
+        first that were verified longest ago.  ``progress`` is told the size of every chunk read.
+        What is found wrong is recorded (unless the store is read-only), so that the next pull of
+        the image heals it; index.json is brought up to date.
         """
         from kstore.store import check as checking
 
-        return checking.check(self._session, deep=deep, progress=progress, cancel=cancel)
+        return checking.check(
+            self._session, deep=deep, max_seconds=max_seconds, progress=progress, cancel=cancel
+        )
 
     def refresh_index(self) -> None:
         """Bring index.json up to date now."""

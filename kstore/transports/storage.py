@@ -190,7 +190,7 @@ class StorageSource(ImageSource):
             raise StoreDamagedError(
                 f"image {self.found.image.short_id} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check",
+                hint="kstore check --repair",
             ) from exc
         return FileBlob(file, offset)
 

@@ -166,7 +166,7 @@ def test_a_database_that_is_no_database_is_damage(root: Path) -> None:
     (root / "db" / "kstore.db").write_bytes(b"not a database" * 100)
     with pytest.raises(StoreDamagedError, match="is not a database") as caught:
         Store.open(root)
-    assert "backup-0.db" in (caught.value.hint or "")
+    assert caught.value.hint == "kstore check --repair"
 
 
 def test_blobs_without_a_database_are_not_taken_for_a_new_store(root: Path) -> None:
