@@ -34,6 +34,10 @@ COMMANDS = {
     "untag": _entry("untag", "Images", "Take a name away, keep the image"),
     "log": _entry("log", "Images", "Show what a name pointed to over time"),
     "rmi": _entry("rmi", "Images", "Remove images"),
+    "protect": _entry("protect", "Images", "Keep names from being removed"),
+    "unprotect": Entry(
+        "kstore.cli.commands.protect", "Images", "Let protected names be removed", "unprotect"
+    ),
     "import": _entry("import_", "Images", "Make an image from a tar, a directory or a URL"),
     "save": _entry("save", "Images", "Write images of the store to a file or a directory"),
     "load": _entry("load", "Images", "Bring the images of a file or a directory into the store"),
@@ -59,6 +63,7 @@ COMMANDS = {
     "info": _entry("info", "Store", "Show this machine and the store"),
     "check": _entry("check", "Store", "Verify that the store is intact"),
     "ingest": _entry("ingest", "Store", "List and drop partial downloads"),
+    "df": _entry("df", "Store", "Show what takes the space"),
     "prune": _entry("prune", "Store", "Remove what nothing needs any more"),
     "version": _entry("version", "Store", "Show the version of kstore"),
     "completion": _entry("completion", "Store", "Print a shell completion script"),

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from kstore.store.reports import (
         CheckReport,
         DamagedBlob,
+        ImageUsage,
+        KindUsage,
         PartialDownload,
         Problem,
         PruneReport,
         RebuildReport,
         RemovalReport,
         StoreFacts,
+        UsageReport,
     )
     from kstore.store.store import Store
 
@@ -43,7 +46,9 @@ __all__ = [
     "FactTable",
     "Found",
     "ImageRecord",
+    "ImageUsage",
     "Ingest",
+    "KindUsage",
     "LayerFact",
     "Lease",
     "ManifestRecord",
@@ -58,6 +63,7 @@ __all__ = [
     "StagedBlob",
     "Store",
     "StoreFacts",
+    "UsageReport",
 ]
 
 #: Where the names are; their modules are imported at their first use, because starting fast is a
@@ -78,12 +84,15 @@ _HOMES = {
     "reports": (
         "CheckReport",
         "DamagedBlob",
+        "ImageUsage",
+        "KindUsage",
         "PartialDownload",
         "Problem",
         "PruneReport",
         "RebuildReport",
         "RemovalReport",
         "StoreFacts",
+        "UsageReport",
     ),
     "store": ("Store",),
 }

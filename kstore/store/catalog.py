@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from kstore.digest import Digest
+from kstore.errors import InUseError
 from kstore.reference import Named
 from kstore.store.queries import name_checksum, to_us
 from kstore.store.session import now_us
@@ -234,7 +235,10 @@ class Writer:
         self._table("name").update(name, {"manifest": manifest, "via": via, "checksum": checksum})
 
     def drop_name(self, name: str, command: str) -> None:
-        """Remove a name, if it is there."""
+        """Remove a name, if it is there; InUseError for a protected one."""
+        if self.column("SELECT 1 FROM protection WHERE name = ?", [name]):
+            familiar = Named.parse(name).familiar
+            raise InUseError(f"{familiar} is protected", hint=f"kstore unprotect {familiar}")
         for repository, target in self.rows(
             "SELECT repository, target FROM name WHERE name = ?", [name]
         ):

@@ -137,6 +137,21 @@ class Database:
                     raise
             self._checkpoint_if_large()
 
+    @contextlib.contextmanager
+    def nested(self) -> Iterator[sqlite3.Connection]:
+        """A transaction inside the one that is open: all of it happens there, or nothing."""
+        with database_errors(self.path):
+            self.connection.execute("SAVEPOINT nested")
+            try:
+                yield self.connection
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK TO nested")
+                raise
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("RELEASE nested")
+
     def checkpoint(self, mode: str = "PASSIVE") -> None:
         """Move the write-ahead log into the database file.
 

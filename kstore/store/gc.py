@@ -9,20 +9,22 @@ garbage, never a hole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
 from kstore.errors import StoreDamagedError
+from kstore.reference import Named
 from kstore.store.catalog import Writer
 from kstore.store.containers import remove_tree, sweep_abandoned
 from kstore.store.database import back_up
 from kstore.store.locks import LockClass
+from kstore.store.mend import sweep_aside
 from kstore.store.partials import PartialCollector, abandoned
 from kstore.store.reports import PruneReport
+from kstore.store.retention import Retention, chosen_names
 from kstore.store.session import Session
-from kstore.store.sweep import sweep
+from kstore.store.sweep import Swept, sweep
 
 __all__ = ["prune"]
 
@@ -35,7 +37,7 @@ WITH RECURSIVE reach(digest, below) AS (
   UNION SELECT via, 0 FROM name WHERE via IS NOT NULL
   UNION SELECT digest, 1 FROM lease_ref
   UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
-  UNION SELECT digest, 1 FROM manifest WHERE :keep_all
+  UNION SELECT digest, 1 FROM manifest WHERE :keep_all OR added_at >= :before
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
   UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
@@ -48,7 +50,8 @@ class _Garbage:
     """Rows that the transaction deleted."""
 
     images: list[str] = field(default_factory=list)
-    blobs: dict[Digest, int] = field(default_factory=dict)  # digest to size
+    names: list[Named] = field(default_factory=list)
+    blobs: set[Digest] = field(default_factory=set)
     manifests: int = 0
 
 
@@ -58,6 +61,7 @@ def prune(
     all_unused_partials: bool,
     dry_run: bool,
     dangling_images: bool,
+    retention: Retention | None,
     lease_grace: float,
     partial_grace: float,
 ) -> PruneReport:
@@ -70,31 +74,30 @@ def prune(
         _check_trustworthy(session)
         garbage = session.freeing(
             lambda: _delete_rows(
-                session, keep=not dry_run, dangling=dangling_images, lease_grace=lease_grace
+                session,
+                retention or Retention(),
+                keep=not dry_run,
+                keep_all=not dangling_images,
+                lease_grace=lease_grace,
             )
         )
         partials = PartialCollector(session, 0.0 if all_unused_partials else partial_grace, dry_run)
         partials.collect()
+        aside = sweep_aside(session, garbage.blobs, dry_run=dry_run)
         if dry_run:
-            orphans = dict(_orphans(session))
-            gone = {**garbage.blobs, **orphans}
-            return PruneReport(
-                deleted=tuple(garbage.images),
-                blobs_removed=len(gone),
-                partials_removed=partials.removed,
-                bytes_freed=sum(gone.values()) + partials.bytes_freed,
-                skipped_busy=partials.busy,
-            )
-        swept = sweep(session, [digest for digest, _ in _orphans(session)])
-        sweep_abandoned(session)
-        _empty_abandoned(session)
-        session.db.checkpoint("TRUNCATE")
-        _rotate_backup(session)
+            swept = _files_of(session, garbage)
+        else:
+            swept = sweep(session, _orphans(session))
+            sweep_abandoned(session)
+            _empty_abandoned(session)
+            session.db.checkpoint("TRUNCATE")
+            _rotate_backup(session)
     return PruneReport(
         deleted=tuple(garbage.images),
+        untagged=tuple(garbage.names),
         blobs_removed=swept.removed,
         partials_removed=partials.removed,
-        bytes_freed=swept.bytes_freed + partials.bytes_freed,
+        bytes_freed=swept.bytes_freed + partials.bytes_freed + aside,
         skipped_busy=swept.busy + partials.busy,
     )
 
@@ -109,15 +112,27 @@ def _check_trustworthy(session: Session) -> None:
         )
 
 
-def _delete_rows(session: Session, *, keep: bool, dangling: bool, lease_grace: float) -> _Garbage:
+def _delete_rows(
+    session: Session,
+    retention: Retention,
+    *,
+    keep: bool,
+    keep_all: bool,
+    lease_grace: float,
+) -> _Garbage:
     garbage = _Garbage()
     with session.write(keep=keep) as db:
         writer = Writer(db)
         _drop_dead_leases(session, writer, lease_grace)
-        writer.execute(_REACHABLE, {"keep_all": not dangling})
+        for record in chosen_names(session, retention):
+            writer.drop_name(str(record.name), session.command)
+            garbage.names.append(record.name)
+        writer.execute(_REACHABLE, {"keep_all": keep_all, "before": retention.before_us})
         _delete_unreachable(writer, garbage)
         writer.execute("DROP TABLE reachable")  # a rollback drops it, too
-    if keep and garbage.manifests:
+        if garbage.names:
+            writer.bump_generation()
+    if keep and (garbage.manifests or garbage.names):
         session.changed = True
     return garbage
 
@@ -133,8 +148,8 @@ def _delete_unreachable(writer: Writer, garbage: _Garbage) -> None:
         writer.measure_image(image_id)
     if touched:
         writer.bump_generation()
-    rows = writer.rows(f"DELETE FROM blob WHERE {lost} RETURNING digest, size")  # noqa: S608
-    garbage.blobs = {Digest.parse(digest): size for digest, size in rows}
+    blobs = writer.column(f"DELETE FROM blob WHERE {lost} RETURNING digest")  # noqa: S608
+    garbage.blobs = set(map(Digest.parse, blobs))
 
 
 def _drop_dead_leases(session: Session, writer: Writer, grace: float) -> None:
@@ -145,13 +160,21 @@ def _drop_dead_leases(session: Session, writer: Writer, grace: float) -> None:
             writer.drop_lease(lease_id)
 
 
-def _orphans(session: Session) -> Iterator[tuple[Digest, int]]:
+def _orphans(session: Session) -> list[Digest]:
     """Files that no row speaks of."""
     known = {row[0] for row in session.db.rows("SELECT digest FROM blob")}
-    for digest in session.blobs.digests():
+    return [digest for digest in session.blobs.digests() if str(digest) not in known]
+
+
+def _files_of(session: Session, garbage: _Garbage) -> Swept:
+    """What a sweep would do if the rows were gone."""
+    swept = Swept()
+    for digest in {*garbage.blobs, *_orphans(session)}:
         size = session.blobs.has(digest)
-        if str(digest) not in known and size is not None:
-            yield digest, size
+        if size is not None:
+            swept.removed += 1
+            swept.bytes_freed += size
+    return swept
 
 
 def _empty_abandoned(session: Session) -> None:

@@ -24,6 +24,7 @@ from kstore.store.catalog import Writer
 from kstore.store.fingerprints import hash_file, same_file
 from kstore.store.ingest import Ingest, StagedBlob, Workshop, open_ingest, stage_file, write_hashed
 from kstore.store.locks import HeldLock, LockClass, digest_key
+from kstore.store.partials import require_room
 from kstore.store.publish import publish
 from kstore.store.queries import load_images
 from kstore.store.reading import read_manifest
@@ -162,6 +163,10 @@ class Lease:
             self.hold(writer, map(Digest.parse, digests))
 
     # ---- taking in new bytes
+
+    def require_room(self, blobs: Iterable[tuple[Digest, int | None]]) -> None:
+        """StorageFullError if these blobs (digest, size if known) have no room on the disk."""
+        require_room(self._session, blobs)
 
     def ingest(
         self,

@@ -8,14 +8,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 
 from kstore import mediatypes as mt
 from kstore.blobs import fsync_directory, storage_errors
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import KstoreError
+from kstore.errors import InvalidDigestError, KstoreError
 from kstore.reference import LOCAL_DOMAIN, Named
 from kstore.store.catalog import NameRow, Writer
 from kstore.store.containers import remove_tree
@@ -28,7 +28,7 @@ from kstore.store.root import complete_root
 from kstore.store.salvage import read_index
 from kstore.store.session import Session
 
-__all__ = ["Repairs"]
+__all__ = ["Repairs", "sweep_aside"]
 
 #: Every blob that something needs and that cannot be used, with the type and size it must have.
 _DAMAGED = """
@@ -71,7 +71,7 @@ class Repairs:
 
     def forget_aside(self, digests: Iterable[Digest]) -> int:
         """Delete what was set aside of blobs that are whole now; the bytes that frees."""
-        return forget_aside(self._session, digests)
+        return _forget_aside(self._session, digests)
 
     def mend(self, problems: Iterable[Problem]) -> list[Problem]:
         """Make right what needs no bytes from elsewhere (names, edges, index.json, oci-layout);
@@ -168,19 +168,35 @@ def _linked(source: Path, aside: Path) -> bool:
     return True
 
 
-def forget_aside(session: Session, digests: Iterable[Digest]) -> int:
-    """Delete what was put aside of blobs; the bytes that frees."""
+def _forget_aside(session: Session, digests: Iterable[Digest]) -> int:
+    places = (f"{digest.algorithm}-{digest.hex}.*" for digest in digests)
+    return sum(_delete(path) for place in places for path in session.root.quarantine.glob(place))
+
+
+def sweep_aside(session: Session, gone: Container[Digest], *, dry_run: bool) -> int:
+    """Delete what was set aside of blobs that are whole, or ``gone``; the bytes that frees."""
     freed = 0
-    for digest in digests:
-        for path in session.root.quarantine.glob(f"{digest.algorithm}-{digest.hex}.*"):
-            with storage_errors(f"delete {path}"):
-                facts = path.lstat()
-                freed += facts.st_size if facts.st_nlink == 1 else 0
-                if stat.S_ISDIR(facts.st_mode):
-                    remove_tree(path)
-                else:
-                    path.unlink()
+    for path in sorted(session.root.quarantine.iterdir()):
+        algorithm, _, digits = path.name.partition(".")[0].partition("-")
+        try:
+            digest = Digest(algorithm, digits)
+        except InvalidDigestError:
+            continue
+        row = session.db.row("SELECT state FROM blob WHERE digest = ?", [str(digest)])
+        if row is None or row[0] == "present" or digest in gone:
+            freed += _delete(path, dry_run=dry_run)
     return freed
+
+
+def _delete(path: Path, *, dry_run: bool = False) -> int:
+    with storage_errors(f"delete {path}"):
+        facts = path.lstat()
+        if not dry_run and stat.S_ISDIR(facts.st_mode):
+            remove_tree(path)
+        elif not dry_run:
+            path.unlink()
+    # A file that is in its place as well frees nothing here.
+    return facts.st_size if facts.st_nlink == 1 and stat.S_ISREG(facts.st_mode) else 0
 
 
 # ---- rows and small files

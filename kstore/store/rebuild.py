@@ -239,6 +239,7 @@ class _Rebuilding:
         wanted = self._wanted_names()
         before = set(map(Named.parse, writer.column("SELECT name FROM name")))
         for name in before - set(wanted):
+            writer.execute("DELETE FROM protection WHERE name = ?", [str(name)])
             writer.drop_name(str(name), self._session.command)
         for name, row in wanted.items():
             kinds = writer.column("SELECT kind FROM manifest WHERE digest = ?", [str(row.target)])

@@ -12,6 +12,8 @@ from kstore.reference import Named
 __all__ = [
     "CheckReport",
     "DamagedBlob",
+    "ImageUsage",
+    "KindUsage",
     "PartialDownload",
     "Problem",
     "ProblemKind",
@@ -19,6 +21,7 @@ __all__ = [
     "RebuildReport",
     "RemovalReport",
     "StoreFacts",
+    "UsageReport",
 ]
 
 
@@ -42,12 +45,14 @@ class RemovalReport:
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """What garbage collection did (or, dry, would do).
+    """What garbage collection did (or, dry, would do): images deleted (IDs), names taken away,
+    files and bytes.
 
     ``already_running``: another process was collecting, so nothing was done here.
     """
 
     deleted: tuple[str, ...] = ()
+    untagged: tuple[Named, ...] = ()
     blobs_removed: int = 0
     partials_removed: int = 0
     bytes_freed: int = 0
@@ -166,3 +171,45 @@ class StoreFacts:
     partial_bytes: int
     database_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUsage:
+    """Bytes of an image's blobs: those only it has, and those others have, too."""
+
+    image_id: str
+    names: tuple[Named, ...]
+    unique: int
+    shared: int
+
+    @property
+    def total(self) -> int:
+        return self.unique + self.shared
+
+
+@dataclass(frozen=True, slots=True)
+class KindUsage:
+    """Files of one kind, and the bytes they occupy on the disk.
+
+    ``images``: blobs that names, containers or running operations need; ``unreferenced``: those
+    that a prune removes; ``partial`` downloads; ``containers``; the ``database`` with its backups;
+    ``quarantine``: damaged blobs put aside; ``other``: directories, the reserve, small files.
+    """
+
+    kind: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What takes the space of a store; ``kinds`` add up to all its files."""
+
+    images: tuple[ImageUsage, ...]
+    kinds: tuple[KindUsage, ...]
+    free_bytes: int
+
+    @property
+    def total(self) -> int:
+        """Bytes on the disk."""
+        return sum(kind.bytes for kind in self.kinds)

@@ -106,10 +106,22 @@ class Root:
 
     def free_bytes(self) -> int:
         """Space left for this user, in bytes."""
+        facts = self._file_system()
+        return facts.f_bavail * facts.f_frsize
+
+    def room(self) -> tuple[int | None, int | None]:
+        """Bytes and files that this user can still store; None where the file system counts no
+        such thing."""
+        facts = self._file_system()
+        return (
+            facts.f_bavail * facts.f_frsize if facts.f_blocks else None,
+            facts.f_favail if facts.f_files else None,
+        )
+
+    def _file_system(self) -> os.statvfs_result:
         place = next(p for p in (self.path, *self.path.parents) if p.exists())
         with storage_errors(f"measure free space of {self.path}"):
-            facts = os.statvfs(place)
-        return facts.f_bavail * facts.f_frsize
+            return os.statvfs(place)
 
     def allocate_ballast(self) -> None:
         """Reserve the ballast again if it was used; a disk that is still full is left alone."""

@@ -31,6 +31,7 @@ _MAX_INDEX = 256 << 20
 _OTHER_TABLES = {
     "container": ("id", "name", "image_id", "manifest", "created_at"),
     "blob_source": ("digest", "registry", "repository", "last_ok"),
+    "protection": ("name", "since"),
 }
 
 

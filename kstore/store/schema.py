@@ -26,6 +26,8 @@
     container  id -> name image_id manifest created_at            working containers; image_id and
                                                                   manifest NULL for scratch
 
+    protection  name -> since                                     names that nothing may remove
+
 Digests are ``algorithm:hex``, sizes bytes, times microseconds since 1970 (UTC).  The views
 ``images_view``, ``names_view``, ``layers_view``, ``blobs_view``, ``leases_view`` and
 ``containers_view`` show the same for reading.
@@ -58,7 +60,7 @@ __all__ = [
 #: "kstr" in the header of the database file.
 APPLICATION_ID = 0x6B737472
 #: Number of migrations; kept in ``user_version``.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: The oldest version that can be read without an upgrade: what it lacks counts as empty.
 READABLE_VERSION = 2
 
@@ -175,7 +177,8 @@ CREATE UNIQUE INDEX "idx__sqlite_migrations_migration_set_name"
 INSERT INTO "_sqlite_migrations" (migration_set, name, applied_at)
 VALUES ('kstore', '0001_first', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
        ('kstore', '0002_layer_facts', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
-       ('kstore', '0003_containers', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
+       ('kstore', '0003_containers', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
+       ('kstore', '0004_protection', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 """
 
 #: ``level`` is that of a layer compressed here, where one was asked for.
@@ -205,6 +208,12 @@ CREATE VIEW containers_view AS
 SELECT substr(c.id, 1, 12) AS short_id, c.name, substr(c.image_id, 1, 12) AS image,
   datetime(c.created_at / 1000000, 'unixepoch') AS created, c.id
 FROM container c;
+"""
+
+_PROTECTION = """
+CREATE TABLE protection (
+  name TEXT PRIMARY KEY, since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 _VIEWS = """
@@ -275,7 +284,7 @@ def lay_out(connection: sqlite3.Connection) -> None:
     The result is what :func:`migrate` makes, a test says; but this starts without sqlite-utils.
     """
     connection.executescript(
-        f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS} {_CONTAINERS}"
+        f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS} {_CONTAINERS} {_PROTECTION}"
         f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
 
@@ -291,6 +300,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     steps(name="0001_first")(_first)
     steps(name="0002_layer_facts")(_layer_facts)
     steps(name="0003_containers")(_containers)
+    steps(name="0004_protection")(_protection)
     steps.apply(db)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -307,3 +317,7 @@ def _layer_facts(db: sqlite_utils.Database, /) -> None:
 
 def _containers(db: sqlite_utils.Database, /) -> None:
     db.executescript(_CONTAINERS)
+
+
+def _protection(db: sqlite_utils.Database, /) -> None:
+    db.executescript(_PROTECTION)

@@ -50,6 +50,7 @@ class Session:
         self._held = held
         self._warn = warn
         self.reserve_used = False
+        self.rehearsing = False  # see rehearse()
 
     def warn(self, message: str) -> None:
         """Tell the user something that is no reason to stop."""
@@ -73,8 +74,27 @@ class Session:
     def write(self, *, keep: bool = True) -> Iterator[sqlite3.Connection]:
         """A write transaction; see :meth:`Database.write`."""
         self.require_writable()
+        if self.rehearsing:
+            with self.db.nested() as connection:
+                yield connection
+            return
         with self.db.write(keep=keep) as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def rehearse(self) -> Iterator[None]:
+        """Everything removed inside is there again at the end; no file is touched.
+
+        Each transaction inside sees what those before it did, so that reports are those of the
+        real thing.
+        """
+        changed = self.changed
+        with self.write(keep=False):
+            self.rehearsing = True
+            try:
+                yield
+            finally:
+                self.rehearsing, self.changed = False, changed
 
     def object_lock(self, key: int, what: str) -> HeldLock:
         """The lock of one blob's file, waiting for another committer or sweeper."""

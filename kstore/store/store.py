@@ -16,6 +16,8 @@ from kstore.store.session import Session, open_session
 
 # What only some commands need is imported where it is called: starting fast is a feature.
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from kstore.descriptor import Descriptor
     from kstore.manifest import RawManifest
     from kstore.store.conditions import Condition
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from kstore.store.facts import FactTable
     from kstore.store.leases import Lease
     from kstore.store.mend import Repairs
+    from kstore.store.protection import Protection
     from kstore.store.records import Found, ImageRecord, ManifestRecord, NameChange, NameRecord
     from kstore.store.reports import (
         CheckReport,
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
         PruneReport,
         RemovalReport,
         StoreFacts,
+        UsageReport,
     )
+    from kstore.store.retention import Retention
     from kstore.streams import Cancel
 
 __all__ = ["Store"]
@@ -241,7 +246,24 @@ class Store:
 
         return partials.partial_downloads(self._session)
 
+    def usage(self) -> UsageReport:
+        """What takes the space: by image, and by kind of file (which adds up to the disk's)."""
+        from kstore.store import usage
+
+        return usage.measure(self._session)
+
+    @property
+    def protection(self) -> Protection:
+        """The names that nothing may remove."""
+        from kstore.store.protection import Protection
+
+        return Protection(self._session)
+
     # ---- writing
+
+    def rehearse(self) -> AbstractContextManager[None]:
+        """Removals inside are undone at the end, and tell what they would free."""
+        return self._session.rehearse()
 
     def lease(self, purpose: str) -> Lease:
         """Begin an operation whose blobs must not be collected; a context manager.
@@ -319,15 +341,18 @@ class Store:
         all_unused_partials: bool = False,
         dry_run: bool = False,
         dangling_images: bool = True,
+        retention: Retention | None = None,
         lease_grace: float = _DAY,
         partial_grace: float = 7 * _DAY,
     ) -> PruneReport:
         """Collect garbage: what no name, no lease and (unless they go too) no image needs.
 
-        ``lease_grace`` is how long, in seconds, blobs of a failed operation are kept for its next
-        attempt, ``partial_grace`` the same for partial downloads; ``all_unused_partials`` removes
-        all that nobody is writing.  Named images are never removed.  Raises StoreDamagedError,
-        with nothing deleted, if the database cannot be trusted.
+        ``retention`` says which names go as well, and which images are too young to go; without
+        it, named images are never removed.  ``lease_grace`` is how long, in seconds, blobs of a
+        failed operation are kept for its next attempt, ``partial_grace`` the same for partial
+        downloads; ``all_unused_partials`` removes all that nobody is writing.  A rehearsal
+        (``dry_run``) reports the same figures.  Raises StoreDamagedError, with nothing deleted, if
+        the database cannot be trusted.
         """
         from kstore.store import gc
 
@@ -336,6 +361,7 @@ class Store:
             all_unused_partials=all_unused_partials,
             dry_run=dry_run,
             dangling_images=dangling_images,
+            retention=retention,
             lease_grace=lease_grace,
             partial_grace=partial_grace,
         )

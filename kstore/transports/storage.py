@@ -249,6 +249,7 @@ class StorageDestination(ImageDestination):
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         wanted = [(hint.digest, hint.size) for hint in hints if hint.digest is not None]
         held = self._lease.adopt(wanted)
+        self._lease.require_room((d, size) for d, size in wanted if d not in held)
         return [hint.digest in held for hint in hints]
 
     def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:

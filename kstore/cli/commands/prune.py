@@ -9,6 +9,7 @@ import click
 
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
+from kstore.cli.options import SizeType
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import human_size, plural
@@ -23,27 +24,65 @@ __all__ = ["command"]
     "prune",
     examples=(
         ("kstore prune --dry-run", "what would go"),
+        ("kstore prune --keep 3", "of every repository, only the 3 names given last"),
+        ("kstore prune --all --filter until=30d", "every image that came a month ago or earlier"),
+        ("kstore prune --max-size 20GB", "the oldest images, until the rest fits"),
         ("kstore prune --all-partials", "also forget downloads that could still be resumed"),
     ),
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing, say what would be removed")
+@click.option("-a", "--all", "all_images", is_flag=True, help="Images with names, too")
+@click.option(
+    "--filter",
+    "filters",
+    metavar="until=TIME",
+    multiple=True,
+    help="Only what came, or was named, before a time (2024-01-31) or longer ago (24h)",
+)
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="In each repository, take away all names but the N given last",
+)
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    type=SizeType(),
+    help="Take away the oldest names until the images fit SIZE (500MB, 2GiB)",
+)
 @click.option("--all-partials", is_flag=True, help="Drop partial downloads of any age")
 @format_option(example="bytes_freed")
 @pass_session
-def command(session: Session, dry_run: bool, all_partials: bool, form: str | None) -> None:
+def command(
+    session: Session,
+    dry_run: bool,
+    all_images: bool,
+    filters: tuple[str, ...],
+    keep: int | None,
+    max_size: int | None,
+    all_partials: bool,
+    form: str | None,
+) -> None:
     """Remove images without a name, and files that nothing needs.
 
-    Partial downloads of the last days stay, so that a pull can go on where it was.
+    With --all, --keep or --max-size, names are taken away first, and their images with them.  What
+    is protected ('kstore protect'), or used by a container, stays.  Partial downloads of the last
+    days stay, so that a pull can go on where it was.
     """
-    from kstore.operations.prune import prune_store
+    from kstore.operations.prune import PruneOptions, prune_store
 
     shape = Form(form)
     session.on_interrupt = "what was removed is gone, the rest is as it was"
     with session.open_store("prune") as store:
-        report = prune_store(store, dry_run=dry_run, all_partials=all_partials)
+        options = PruneOptions(all_partials, all_images, keep, max_size, filters)
+        report = prune_store(store, options, dry_run=dry_run)
     if shape.given:
-        shape.write_one({**asdict(report), "dry_run": dry_run})
+        untagged = [str(name) for name in report.untagged]
+        shape.write_one({**asdict(report), "untagged": untagged, "dry_run": dry_run})
         return
+    for name in report.untagged:
+        write(f"{'Would untag' if dry_run else 'Untagged'}: {name}")
     verb = "Would delete" if dry_run else "Deleted"
     for image_id in report.deleted:
         write(f"{verb}: {image_id}")

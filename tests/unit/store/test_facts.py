@@ -69,6 +69,7 @@ def test_a_store_of_the_first_version_is_upgraded_and_keeps_its_names(root: Path
     connection.execute("DROP TABLE layer_fact")
     connection.execute("DROP VIEW containers_view")
     connection.execute("DROP TABLE container")
+    connection.execute("DROP TABLE protection")
     connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_first'")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
