@@ -62,6 +62,7 @@ class App:
             create=create,
             read_only=read_only,
             warn=self._warn,
+            additional=self.settings.additional_stores,
         )
 
     def rebuild_store(

@@ -7,7 +7,7 @@ gets values.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,8 @@ class Settings:
     being the one ``login`` writes; ``auth_file_is_explicit``: the user named that one, so no
     other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates;
     ``spool_dir``: where large temporary files go; ``docker_host``, ``docker_cert_dir``,
-    ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket."""
+    ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket;
+    ``additional_stores``: read-only stores and OCI layouts in which images are found as well."""
 
     root: Path
     auth_files: tuple[Path, ...]
@@ -36,10 +37,16 @@ class Settings:
     docker_host: str | None = None
     docker_cert_dir: Path | None = None
     docker_tls_verify: bool = False
+    additional_stores: tuple[Path, ...] = ()
 
 
-def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
+def load(
+    environ: Mapping[str, str], *, root: Path | None = None, additional: Sequence[Path] = ()
+) -> Settings:
     """Settings of this user and machine.
+
+    ``additional`` (the --additional-store options) come before KSTORE_ADDITIONAL_STORES, which
+    names directories with colons between.
 
     ``root`` (the --root option) beats KSTORE_ROOT, which beats the default: /var/lib/kstore for
     root, the user data directory (XDG) for everybody else.
@@ -56,7 +63,13 @@ def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_cert_dir=_path(environ.get("DOCKER_CERT_PATH")),
         docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
+        additional_stores=(*additional, *_additional(environ)),
     )
+
+
+def _additional(environ: Mapping[str, str]) -> list[Path]:
+    text = environ.get("KSTORE_ADDITIONAL_STORES") or ""
+    return [Path(part) for part in text.split(os.pathsep) if part]
 
 
 def _path(text: str | None) -> Path | None:

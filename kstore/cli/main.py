@@ -94,6 +94,15 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
     help="Where the store is  [env: KSTORE_ROOT]",
 )
 @click.option(
+    "--additional-store",
+    "additional_stores",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A read-only store or OCI layout to find images in as well; may be given several times"
+    "  [env: KSTORE_ADDITIONAL_STORES]",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="warn",
@@ -102,9 +111,16 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
 )
 @click.option("--version", is_flag=True, help="Show the version and exit")
 @pass_session
-def cli(session: Session, root: Path | None, log_level: str, version: bool) -> None:
+def cli(
+    session: Session,
+    root: Path | None,
+    additional_stores: tuple[Path, ...],
+    log_level: str,
+    version: bool,
+) -> None:
     """Keep container images on this machine: pull, find, tag, push.  No daemon, no root."""
     session.root = root
+    session.additional_stores = additional_stores
     session.log_level = log_level
     context = click.get_current_context()
     if version:

@@ -97,9 +97,10 @@ def repair_store(
     """Repair what ``report`` found.
 
     Damaged blobs come from ``sources`` (a store or an OCI layout, an archive, any
-    ``transport:reference``), tried in this order, then from the repositories they came from or
-    their images are named after.  A blob that cannot be had does not stop the others.  Raises
-    InvalidInputError for a source that is none, StorageFullError, CancelledError.
+    ``transport:reference``), tried in this order, then from additional stores, then from the
+    repositories they came from or their images are named after.  A blob that cannot be had does not
+    stop the others.  Raises InvalidInputError for a source that is none, StorageFullError,
+    CancelledError.
     """
     cancel = cancel or Cancel()
     mended = store.repairs.mend(report.problems)
@@ -107,6 +108,7 @@ def repair_store(
     failed: list[Failed] = []
     with ExitStack() as stack:
         given = [place for text in sources for place in _given(text, transports, stack, cancel)]
+        given += [_Place(str(path), _OfLayout(path)) for path in store.additional_stores]
         for damaged in store.repairs.damaged_blobs():
             places = [*given, *_registries(damaged, transports)]
             outcome = _repair(store, transports, damaged, places, progress, cancel)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError, KstoreError
 from kstore.store import RemovalReport, Store
+from kstore.store.lookup import elsewhere
 
 __all__ = ["RmiResult", "remove_images"]
 
@@ -34,7 +35,7 @@ def remove_images(
             "--all takes no image names" if texts else "say which image to remove, or --all"
         )
     if all_images:
-        texts = [image.id for image in store.images()]
+        texts = [image.id for image in store.images() if image.location is None]
     reports: list[RemovalReport] = []
     errors: list[KstoreError] = []
     for text in texts:
@@ -47,6 +48,8 @@ def remove_images(
 
 def _remove(store: Store, text: str, *, force: bool, all_names: bool) -> RemovalReport:
     found = store.find_image(text)
+    if found.image.location is not None:
+        raise elsewhere(found)
     if found.name is not None and not (force and len(found.image.names) == 1):
         return store.remove_name(found.name)
     return store.remove_image(found.image.id, force=force, all_names=all_names)

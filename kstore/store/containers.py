@@ -160,6 +160,8 @@ class ContainerTable:
 
 
 def _require_base(writer: Writer, base: Found | None) -> None:
+    if base is not None and base.image.location is not None:
+        return  # of an additional store: nothing here can keep it from going
     """In the same transaction as the row: else the image could go in between."""
     if base is not None and not writer.column(
         "SELECT 1 FROM manifest WHERE digest = ?", [str(base.manifest)]

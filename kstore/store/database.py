@@ -68,18 +68,26 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, locks: LockFile, *, read_only: bool, frozen: bool, wait_seconds: float
+        self,
+        path: Path,
+        locks: LockFile,
+        *,
+        read_only: bool,
+        frozen: bool,
+        wait_seconds: float,
+        connection: sqlite3.Connection | None = None,
     ) -> None:
         """Open the database; ``frozen`` if its file system cannot be written to.
 
-        ``read_only`` refuses changes on a connection that could make them.
+        ``read_only`` refuses changes on a connection that could make them.  With a ``connection``,
+        that is the database, and ``path`` what it is called.
         """
         self.path = path
         self.read_only = read_only or frozen
         self._locks = locks
         self._wait = wait_seconds
         with database_errors(path):
-            self.connection = _connect(path, frozen, wait_seconds)
+            self.connection = connection or _connect(path, frozen, wait_seconds)
             try:
                 for pragma in _PRAGMAS:
                     self.connection.execute(pragma)

@@ -137,8 +137,11 @@ class Lease:
         """Hold an image before reading it, so that a removal meanwhile does not pull it away.
 
         Everything below the manifest is held, and below the index the name stands for.  Raises
-        BlobNotFoundError if the manifest was removed since it was looked up.
+        BlobNotFoundError if the manifest was removed since it was looked up.  An image of an
+        additional store cannot be held.
         """
+        if found.image.location is not None:
+            return
         if self._session.read_only:
             read_manifest(self._session, found.manifest)
             return

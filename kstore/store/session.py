@@ -51,6 +51,7 @@ class Session:
         self._warn = warn
         self.reserve_used = False
         self.rehearsing = False  # see rehearse()
+        self.location: Path | None = None  # of an additional store
 
     def warn(self, message: str) -> None:
         """Tell the user something that is no reason to stop."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from io import FileIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -11,29 +10,19 @@ from typing import TYPE_CHECKING, Self
 from kstore.digest import Digest
 from kstore.errors import StorageError
 from kstore.reference import Named
-from kstore.store import lookup, queries
-from kstore.store.session import Session, open_session
+from kstore.store.reads import StoreReader
+from kstore.store.session import open_session
 
 # What only some commands need is imported where it is called: starting fast is a feature.
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from kstore.descriptor import Descriptor
-    from kstore.manifest import RawManifest
-    from kstore.store.conditions import Condition
-    from kstore.store.containers import ContainerTable
-    from kstore.store.facts import FactTable
     from kstore.store.leases import Lease
-    from kstore.store.mend import Repairs
-    from kstore.store.protection import Protection
-    from kstore.store.records import Found, ImageRecord, ManifestRecord, NameChange, NameRecord
+    from kstore.store.records import Found, NameRecord
     from kstore.store.reports import (
         CheckReport,
-        PartialDownload,
         PruneReport,
         RemovalReport,
-        StoreFacts,
-        UsageReport,
     )
     from kstore.store.retention import Retention
     from kstore.streams import Cancel
@@ -43,11 +32,8 @@ __all__ = ["Store"]
 _DAY = 86400.0
 
 
-class Store:
+class Store(StoreReader):
     """An open store, for the thread that opened it; a context manager."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
 
     @classmethod
     def open(
@@ -59,26 +45,32 @@ class Store:
         read_only: bool = False,
         warn: Callable[[str], None] | None = None,
         wait_seconds: float = 30.0,
+        additional: Sequence[Path] = (),
     ) -> Store:
         """Open the store at ``root``, making it first if ``create``.
 
         ``command`` is what the name log will say.  With ``read_only``, or when ``root`` cannot be
         written to, nothing can be changed.  ``warn`` is told one sentence of what is odd but no
-        reason to stop; ``wait_seconds`` bounds every wait for another process.
+        reason to stop; ``wait_seconds`` bounds every wait for another process.  ``additional`` are
+        stores and OCI layouts in which images are looked for as well, and nothing is written.
 
         Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
         ConflictError (something else is there), StoreVersionError, StoreDamagedError.
         """
-        return cls(
-            open_session(
-                root,
-                command=command,
-                create=create,
-                read_only=read_only,
-                warn=warn,
-                wait_seconds=wait_seconds,
-            )
+        others = None
+        if additional:
+            from kstore.store.additional import AdditionalStores
+
+            others = AdditionalStores(additional, warn)
+        session = open_session(
+            root,
+            command=command,
+            create=create,
+            read_only=read_only,
+            warn=warn,
+            wait_seconds=wait_seconds,
         )
+        return cls(session, others)
 
     @property
     def root(self) -> Path:
@@ -106,6 +98,8 @@ class Store:
             session.warn(f"index.json will be behind until the next change: {exc}")
         finally:
             session.close()
+            if self._others is not None:
+                self._others.close()
 
     def __enter__(self) -> Self:
         return self
@@ -117,147 +111,6 @@ class Store:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    # ---- reading
-
-    def images(self, conditions: Sequence[Condition] = ()) -> list[ImageRecord]:
-        """The images that meet all ``conditions`` (see :mod:`kstore.store.conditions`).
-
-        Newest ``created`` first (unknown last), then newest in the store.
-        """
-        return queries.select_images(self._session, conditions)
-
-    def image(self, image_id: str) -> ImageRecord:
-        """The image with exactly this ID; ImageNotFoundError."""
-        return lookup.get_image(self._session, image_id)
-
-    def find_image(self, text: str) -> Found:
-        """The image a user means by ``text``.
-
-        In this order: ``sha256:ID`` or ``@ID``; a name (a short name means ``localhost/NAME`` if
-        there is one, else its docker.io form; without a tag, ``latest``), also ``NAME@DIGEST`` and
-        ``NAME@ID``, where both must agree; a unique prefix (3 or more hex digits) of an ID.
-
-        Raises ImageNotFoundError, AmbiguousNameError, InvalidReferenceError.
-        """
-        return lookup.find_image(self._session, text)
-
-    def name(self, named: Named) -> NameRecord | None:
-        """What exactly this name means, None if it is not in use."""
-        return queries.load_name(self._session.db, named)
-
-    def names(self, repository: str | None = None) -> list[NameRecord]:
-        """All names, or those of one repository (``domain/path``), sorted."""
-        return queries.load_names(self._session.db, repository)
-
-    def repositories(self) -> list[str]:
-        """Every repository (``domain/path``) that has a name, sorted."""
-        rows = self._session.db.rows("SELECT DISTINCT repository FROM name ORDER BY repository")
-        return [row[0] for row in rows]
-
-    def manifest(self, digest: Digest) -> ManifestRecord | None:
-        """What is known about a stored manifest or index."""
-        return queries.load_manifest(self._session.db, digest)
-
-    def read_manifest(self, digest: Digest) -> RawManifest:
-        """A stored manifest's bytes, verified.
-
-        Raises BlobNotFoundError if there is none, StoreDamagedError if its bytes are wrong.
-        """
-        from kstore.store import reading
-
-        return reading.read_manifest(self._session, digest)
-
-    def read_blob(self, digest: Digest, *, cap: int) -> bytes:
-        """A whole small blob (a config), verified.
-
-        Raises BlobNotFoundError; StoreDamagedError if it has more than ``cap`` bytes or wrong ones.
-        """
-        from kstore.store import reading
-
-        return reading.read_blob(self._session, digest, cap=cap)
-
-    def blob(self, digest: Digest) -> int | None:
-        """The size in bytes of a blob that the store has, else None."""
-        row = self._session.db.row(
-            "SELECT size FROM blob WHERE digest = ? AND state = 'present'", [str(digest)]
-        )
-        return row[0] if row else None
-
-    def open_blob(self, digest: Digest) -> FileIO:
-        """A blob's file, for reading; its bytes are not verified.
-
-        Raises BlobNotFoundError, StoreDamagedError.
-        """
-        return self._session.blobs.open(digest)
-
-    def layer_users(self, layers: Iterable[Digest]) -> dict[Digest, tuple[ImageRecord, ...]]:
-        """The images that have each of these layers, in the order of :meth:`images`."""
-        from kstore.store import sharing
-
-        return sharing.layer_users(self._session, layers)
-
-    def blob_in_repository(self, digest: Digest, repository: str) -> bool:
-        """Whether a name of ``repository`` leads to the blob, or it was uploaded there."""
-        return queries.blob_in_repository(self._session.db, digest, repository)
-
-    def origins(self, digest: Digest) -> list[tuple[str, str]]:
-        """(registry, repository) pairs the blob came from, newest first."""
-        return queries.origins(self._session.db, digest)
-
-    @property
-    def layer_facts(self) -> FactTable:
-        """What is known about layers: which compressed one unpacks to what."""
-        from kstore.store.facts import FactTable
-
-        return FactTable(self._session)
-
-    @property
-    def containers(self) -> ContainerTable:
-        """The working containers."""
-        from kstore.store.containers import ContainerTable
-
-        return ContainerTable(self._session)
-
-    @property
-    def repairs(self) -> Repairs:
-        """What a repair does to the store itself."""
-        from kstore.store.mend import Repairs
-
-        return Repairs(self._session)
-
-    def referrers(self, subject: Digest) -> list[Descriptor]:
-        """The stored manifests whose ``subject`` is this digest."""
-        return queries.referrers(self._session.db, subject)
-
-    def name_log(self, named: Named | None = None, limit: int | None = None) -> list[NameChange]:
-        """How names moved, newest first; of one name, or of a repository (no tag), or of all."""
-        return queries.name_log(self._session.db, named, limit)
-
-    def facts(self) -> StoreFacts:
-        """Numbers about the store."""
-        from kstore.store import partials
-
-        return queries.facts(self._session, partials.partial_downloads(self._session))
-
-    def partial_downloads(self) -> list[PartialDownload]:
-        """Downloads that were begun and not finished, running ones included."""
-        from kstore.store import partials
-
-        return partials.partial_downloads(self._session)
-
-    def usage(self) -> UsageReport:
-        """What takes the space: by image, and by kind of file (which adds up to the disk's)."""
-        from kstore.store import usage
-
-        return usage.measure(self._session)
-
-    @property
-    def protection(self) -> Protection:
-        """The names that nothing may remove."""
-        from kstore.store.protection import Protection
-
-        return Protection(self._session)
 
     # ---- writing
 
@@ -284,7 +137,8 @@ class Store:
         """Let ``names`` mean this image; names in use elsewhere move.
 
         Given a lookup by name, they mean exactly what that name means (an index stays an index).
-        Raises BlobNotFoundError if the manifest is not in the store.
+        Raises BlobNotFoundError if the manifest is not in the store, UnsupportedError if it is in
+        an additional one.
         """
         from kstore.store import naming
 

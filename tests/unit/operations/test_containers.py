@@ -22,6 +22,7 @@ from kstore.errors import (
 from kstore.operations.rmi import remove_images
 from kstore.operations.working import list_containers, make_container, remove_containers
 from kstore.store import Store
+from kstore.store.schema import SCHEMA_VERSION
 from tests.support.images import index_of, random_image
 from tests.support.stores import listing, put_image, put_index
 
@@ -254,4 +255,4 @@ def test_an_older_store_can_be_read_as_it_is_and_is_upgraded_by_a_change(tmp_pat
             store.containers.find("box")
     with Store.open(root) as store:
         assert make_container(store, "app").image_id == IMAGE.id
-        assert store.facts().schema_version == 3
+        assert store.facts().schema_version == SCHEMA_VERSION
