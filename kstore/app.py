@@ -63,6 +63,7 @@ class App:
             read_only=read_only,
             warn=self._warn,
             additional=self.settings.additional_stores,
+            network_ok=self.settings.network_ok,
         )
 
     def rebuild_store(
@@ -72,7 +73,12 @@ class App:
         from kstore.store.rebuild import rebuild
 
         return rebuild(
-            self.settings.root, command=command, warn=self._warn, progress=progress, cancel=cancel
+            self.settings.root,
+            command=command,
+            warn=self._warn,
+            progress=progress,
+            cancel=cancel,
+            network_ok=self.settings.network_ok,
         )
 
     def transports(

@@ -27,7 +27,8 @@ class Settings:
     other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates;
     ``spool_dir``: where large temporary files go; ``docker_host``, ``docker_cert_dir``,
     ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket;
-    ``additional_stores``: read-only stores and OCI layouts in which images are found as well."""
+    ``additional_stores``: read-only stores and OCI layouts in which images are found as well;
+    ``network_ok``: the store may be on a network file system."""
 
     root: Path
     auth_files: tuple[Path, ...]
@@ -38,10 +39,15 @@ class Settings:
     docker_cert_dir: Path | None = None
     docker_tls_verify: bool = False
     additional_stores: tuple[Path, ...] = ()
+    network_ok: bool = False
 
 
 def load(
-    environ: Mapping[str, str], *, root: Path | None = None, additional: Sequence[Path] = ()
+    environ: Mapping[str, str],
+    *,
+    root: Path | None = None,
+    additional: Sequence[Path] = (),
+    network_ok: bool = False,
 ) -> Settings:
     """Settings of this user and machine.
 
@@ -64,6 +70,7 @@ def load(
         docker_cert_dir=_path(environ.get("DOCKER_CERT_PATH")),
         docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
         additional_stores=(*additional, *_additional(environ)),
+        network_ok=network_ok,
     )
 
 

@@ -103,6 +103,11 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
     "  [env: KSTORE_ADDITIONAL_STORES]",
 )
 @click.option(
+    "--unsafe-network-fs",
+    is_flag=True,
+    help="Use a store on a network file system, which one machine at a time may write to",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="warn",
@@ -115,12 +120,14 @@ def cli(
     session: Session,
     root: Path | None,
     additional_stores: tuple[Path, ...],
+    unsafe_network_fs: bool,
     log_level: str,
     version: bool,
 ) -> None:
     """Keep container images on this machine: pull, find, tag, push.  No daemon, no root."""
     session.root = root
     session.additional_stores = additional_stores
+    session.network_ok = unsafe_network_fs
     session.log_level = log_level
     context = click.get_current_context()
     if version:

@@ -57,6 +57,7 @@ class Session:
     def __init__(self) -> None:
         self.root: Path | None = None
         self.additional_stores: tuple[Path, ...] = ()
+        self.network_ok = False
         self.log_level = "warn"
         self.on_interrupt: str | None = None
         self.show: Callable[[str], None] = tell
@@ -76,7 +77,12 @@ class Session:
         from kstore.app import App
 
         self._configure_logging()
-        found = settings.load(os.environ, root=self.root, additional=self.additional_stores)
+        found = settings.load(
+            os.environ,
+            root=self.root,
+            additional=self.additional_stores,
+            network_ok=self.network_ok,
+        )
         return App(found, ask_secret=self.ask_secret, warn=self.warn)
 
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:

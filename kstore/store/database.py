@@ -12,8 +12,9 @@ from kstore.blobs import fsync_directory, storage_errors
 from kstore.errors import StorageError, StorageFullError, StoreDamagedError
 from kstore.store import schema
 from kstore.store.locks import LockClass, LockFile
+from kstore.store.root import Root
 
-__all__ = ["Database", "back_up", "database_errors"]
+__all__ = ["Database", "back_up", "database_errors", "journal_of", "set_journal"]
 
 #: Size of the write-ahead log, in bytes, beyond which a commit is followed by a checkpoint.
 CHECKPOINT_BYTES = 1 << 20
@@ -183,6 +184,20 @@ class Database:
                 self.rows("PRAGMA wal_checkpoint(PASSIVE)")
         except (FileNotFoundError, StorageFullError):
             pass  # committed already; the next checkpoint will do
+
+
+def journal_of(root: Root) -> str:
+    """The kind of journal a database has there: a write-ahead log needs memory that processes
+    share, which no network file system has."""
+    return "delete" if root.network else "wal"
+
+
+def set_journal(connection: sqlite3.Connection, root: Root) -> None:
+    """Give the database, which nobody else may have open, the journal for its place."""
+    if root.network:
+        # Before anything is read: a log is then read without shared memory.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute(f"PRAGMA journal_mode = {journal_of(root)}")
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:

@@ -25,7 +25,7 @@ from kstore.reference import Named
 from kstore.store import schema
 from kstore.store.catalog import NameRow, Writer
 from kstore.store.containers import recover_rows
-from kstore.store.database import Database, database_errors
+from kstore.store.database import Database, database_errors, set_journal
 from kstore.store.examine import Reading, examine
 from kstore.store.locks import LockClass, LockFile
 from kstore.store.naming import choose_member
@@ -48,6 +48,7 @@ def rebuild(
     wait_seconds: float = 30.0,
     progress: Callable[[int], None] | None = None,
     cancel: Cancel | None = None,
+    network_ok: bool = False,
 ) -> RebuildReport:
     """Make the database of the store at ``path`` anew from blobs, index.json and backups.
 
@@ -55,7 +56,7 @@ def rebuild(
     everything is as it was.  ``progress`` is told the size of every chunk read.  Raises
     StorageError, ConflictError if there is no store, CancelledError.
     """
-    root = open_root(path, create=False, lost_ok=True, warn=warn)
+    root = open_root(path, create=False, lost_ok=True, network_ok=network_ok, warn=warn)
     locks = LockFile(root.locks)
     what = f"the store at {root.path}"
     with locks.lock(LockClass.STORE, wait_seconds=wait_seconds, what=what) as held:
@@ -107,7 +108,7 @@ def _remove(draft: Path) -> None:
 def _install(root: Root, draft: Path) -> None:
     """Put the new database in place; the old one, with its log, is kept aside."""
     with database_errors(draft), contextlib.closing(_connect(draft)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
+        set_journal(connection, root)
     with storage_errors(f"put the rebuilt database in place of {root.database}"):
         with draft.open("rb") as file:
             os.fsync(file.fileno())

@@ -44,17 +44,48 @@ _DIRECTORIES = (
 _FILES = ("oci-layout", "index.json", "locks", "ballast")
 #: A fresh file system has the first; another process that makes this store, the others.
 _PASSING = ("lost+found", ".oci-layout.", ".index.json.")
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs"}
+_NETWORK = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "coda",
+        "ceph",
+        "fuse.ceph",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.gcsfuse",
+        "fuse.rclone",
+        "fuse.glusterfs",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "gfs2",
+        "ocfs2",
+        "orangefs",
+        "pvfs2",
+    ]
+)
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 _CHOOSE = "choose another directory with --root"
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A usable root directory; ``read_only`` when nothing in it can be changed."""
+    """A usable root directory.
+
+    ``read_only``: nothing in it can be changed; ``network``: it is on a network file system, where
+    processes cannot share memory.
+    """
 
     path: Path
     read_only: bool
+    network: bool = False
 
     @property
     def database(self) -> Path:
@@ -147,6 +178,7 @@ def open_root(
     create: bool,
     missing_ok: bool = False,
     lost_ok: bool = False,
+    network_ok: bool = False,
     warn: Callable[[str], None] | None,
 ) -> Root:
     """Check the directory, make what is missing, and say whether it can be written to.
@@ -154,7 +186,7 @@ def open_root(
     Raises StorageError (foreign owner, network file system, not a directory, absent without
     ``create``), ConflictError for a directory that holds something else.  With ``missing_ok`` a
     store that is not there is one that cannot be written to; with ``lost_ok`` one whose database
-    is gone is still a store.
+    is gone is still a store; with ``network_ok`` a network file system is no more than a warning.
     """
     with storage_errors(f"use {path} as a store"):
         path = Path(os.path.abspath(path))  # noqa: PTH100 - links in the path stay as they are
@@ -165,8 +197,8 @@ def open_root(
                 raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(path)
-        _check_file_system(path, warn)
-        root = Root(path, read_only=not os.access(path, os.W_OK | os.X_OK))
+        network = _is_on_network(path, network_ok, warn)
+        root = Root(path, not os.access(path, os.W_OK | os.X_OK), network)
         if _check_content(root, lost_ok):
             _check_one_file_system(root)
         elif missing_ok:
@@ -198,13 +230,26 @@ def _user(uid: int) -> str:
         return f"user {uid}"
 
 
-def _check_file_system(path: Path, warn: Callable[[str], None] | None) -> None:
-    """Refuse network file systems: their locks and shared memory do not hold what they promise."""
+def _is_on_network(path: Path, allowed: bool, warn: Callable[[str], None] | None) -> bool:
+    """Refuse network file systems, unless ``allowed``: their locks and shared memory do not hold
+    what they promise."""
     kind = file_system_kind(path)
+    if kind in _NETWORK and not allowed:
+        raise StorageError(
+            f"{path} is on a network file system ({kind})",
+            hint=f"{_CHOOSE}; a store there can be read with --additional-store, and with"
+            " --unsafe-network-fs also written, by one machine at a time",
+        )
+    if warn is None or kind is None:
+        return kind in _NETWORK
     if kind in _NETWORK:
-        raise StorageError(f"{path} is on a network file system ({kind})", hint=_CHOOSE)
-    if kind is not None and kind.startswith("fuse") and warn is not None:
+        warn(
+            f"{path} is on a network file system ({kind}); two machines that write to it at once"
+            " can destroy it"
+        )
+    elif kind.startswith("fuse"):
         warn(f"{path} is on {kind}; whether files survive a crash depends on its driver")
+    return kind in _NETWORK
 
 
 def file_system_kind(path: Path, table: Path = _MOUNT_TABLE) -> str | None:

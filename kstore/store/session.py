@@ -12,7 +12,13 @@ from typing import TypeVar
 from kstore.blobs import BlobDirectory, fsync_directory, storage_errors
 from kstore.errors import StorageError, StorageFullError
 from kstore.store import schema
-from kstore.store.database import Database, back_up, database_errors
+from kstore.store.database import (
+    Database,
+    back_up,
+    database_errors,
+    journal_of,
+    set_journal,
+)
 from kstore.store.locks import HeldLock, LockClass, LockFile
 from kstore.store.root import Root, ensure_room, open_root
 
@@ -133,13 +139,20 @@ def open_session(
     read_only: bool,
     warn: Callable[[str], None] | None,
     wait_seconds: float,
+    network_ok: bool = False,
 ) -> Session:
     """Open the store at ``path``, making or upgrading it first where needed.
 
     ``read_only`` makes nothing and refuses changes; a store that does not exist is empty then.  A
     root that cannot be written to is opened in the same way.
     """
-    root = open_root(path, create=create and not read_only, missing_ok=read_only, warn=warn)
+    root = open_root(
+        path,
+        create=create and not read_only,
+        missing_ok=read_only,
+        network_ok=network_ok,
+        warn=warn,
+    )
     locks = LockFile(root.locks, read_only=root.read_only)
     opening = _Opening(root, locks, read_only, wait_seconds)
     with contextlib.ExitStack() as undo:
@@ -205,11 +218,14 @@ class _Opening:
         try:
             with database_errors(self.root.database):
                 version = schema.version_of(database.connection)
+                # Asked of SQLite: to open and close the file here would drop its locks.
+                (journal,) = database.row("PRAGMA journal_mode")
         except BaseException:
             database.close()
             raise
         reading = self.root.read_only or self.read_only
-        if version == schema.SCHEMA_VERSION or (reading and version >= schema.READABLE_VERSION):
+        current = version == schema.SCHEMA_VERSION and journal == journal_of(self.root)
+        if current or (reading and version >= schema.READABLE_VERSION):
             return database
         database.close()
         if reading:
@@ -225,10 +241,10 @@ class _Opening:
         with self.hold_store(shared=False), database_errors(self.root.database):
             connection = sqlite3.connect(self.root.database, isolation_level=None)
             with contextlib.closing(connection):
+                set_journal(connection, self.root)
                 version = schema.version_of(connection)
                 if version == schema.SCHEMA_VERSION:
                     return
-                connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 if not version:
                     schema.lay_out(connection)

@@ -46,6 +46,7 @@ class Store(StoreReader):
         warn: Callable[[str], None] | None = None,
         wait_seconds: float = 30.0,
         additional: Sequence[Path] = (),
+        network_ok: bool = False,
     ) -> Store:
         """Open the store at ``root``, making it first if ``create``.
 
@@ -53,6 +54,7 @@ class Store(StoreReader):
         written to, nothing can be changed.  ``warn`` is told one sentence of what is odd but no
         reason to stop; ``wait_seconds`` bounds every wait for another process.  ``additional`` are
         stores and OCI layouts in which images are looked for as well, and nothing is written.
+        With ``network_ok``, a network file system is used all the same, without a write-ahead log.
 
         Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
         ConflictError (something else is there), StoreVersionError, StoreDamagedError.
@@ -69,6 +71,7 @@ class Store(StoreReader):
             read_only=read_only,
             warn=warn,
             wait_seconds=wait_seconds,
+            network_ok=network_ok,
         )
         return cls(session, others)
 
