@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kstore.errors import StorageError
+
 __all__ = ["SYSTEM_ROOT", "Settings", "load"]
 
 #: The store of the root user.
 SYSTEM_ROOT = Path("/var/lib/kstore")
 
 _SPOOL = Path("/var/tmp")  # noqa: S108 - files there have no names
+_NOWHERE = Path("/")  # the home of who has none: nothing of theirs is there
 _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -55,14 +58,17 @@ def load(
     names directories with colons between.
 
     ``root`` (the --root option) beats KSTORE_ROOT, which beats the default: /var/lib/kstore for
-    root, the user data directory (XDG) for everybody else.
+    root, the user data directory (XDG) for everybody else.  Raises StorageError for a user without
+    a home, if nothing says where the store is.
     """
-    home = Path(environ.get("HOME") or "~").expanduser()
-    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    home = _home(environ)
+    config = Path(environ.get("XDG_CONFIG_HOME") or (home or _NOWHERE) / ".config")
     explicit = environ.get("REGISTRY_AUTH_FILE")
     return Settings(
-        root=(root or _root(environ)).absolute(),
-        auth_files=(Path(explicit),) if explicit else _auth_files(environ, home, config),
+        root=(root or _root(environ, home)).absolute(),
+        auth_files=(Path(explicit),)
+        if explicit
+        else _auth_files(environ, home or _NOWHERE, config),
         auth_file_is_explicit=bool(explicit),
         cert_search=(config / "containers/certs.d", *_SYSTEM_CERTS),
         spool_dir=Path(environ.get("TMPDIR") or _SPOOL),
@@ -83,13 +89,26 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _root(environ: Mapping[str, str]) -> Path:
+def _home(environ: Mapping[str, str]) -> Path | None:
+    """The user's directory; None for a user who has none, as in some containers."""
+    try:
+        return Path(environ.get("HOME") or "~").expanduser()
+    except RuntimeError:  # HOME is not set, and the user is not in /etc/passwd
+        return None
+
+
+def _root(environ: Mapping[str, str], home: Path | None) -> Path:
     if environ.get("KSTORE_ROOT"):
         return Path(environ["KSTORE_ROOT"])
     if os.geteuid() == 0:
         return SYSTEM_ROOT
     if environ.get("XDG_DATA_HOME"):
         return Path(environ["XDG_DATA_HOME"]) / "kstore"
+    if home is None:
+        raise StorageError(
+            f"user {os.geteuid()} has no home directory to keep images in",
+            hint="choose a directory with --root or KSTORE_ROOT",
+        )
     import platformdirs
 
     return platformdirs.user_data_path("kstore", appauthor=False)

@@ -217,7 +217,7 @@ def _check_owner(path: Path) -> None:
     if facts.st_uid != os.geteuid():
         raise StorageError(
             f"{path} belongs to {_user(facts.st_uid)}, and this is {_user(os.geteuid())}",
-            hint=_CHOOSE,
+            hint=f"{_CHOOSE}; --additional-store reads a store of somebody else",
         )
 
 
