@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -304,3 +305,71 @@ def test_a_healthy_store_stays_as_it_is(root: Path) -> None:
     report = rebuild(root)
     assert isinstance(report, RebuildReport)
     assert listed(root) == before
+
+
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_a_rebuild_that_dies_at_any_rename_loses_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    before = filled(root)
+    spoil_page("blob")(root)
+    (root / "db" / "kstore.db-wal").write_bytes(b"")
+    done: list[Path] = []
+    as_usual = Path.replace
+
+    def replace(self: Path, target: str | Path) -> Path:
+        if len(done) == last:
+            raise OSError(errno.EIO, "killed here")
+        done.append(self)
+        return as_usual(self, target)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "replace", replace)
+        with pytest.raises(StorageError, match="killed here"):
+            rebuild(root)
+    assert rebuild(root).names == 7
+    assert listed(root) == before
+    assert (root / "db" / "damaged.db").exists()
+
+
+def test_rows_that_refer_to_nothing_are_repaired_by_a_rebuild(root: Path) -> None:
+    before = filled(root)
+    connection = sqlite3.connect(root / "db" / "kstore.db")  # which enforces nothing by itself
+    connection.execute("DELETE FROM manifest WHERE digest = ?", [str(random_image(1).raw.digest)])
+    connection.commit()
+    connection.close()
+    with Store.open(root) as store:
+        assert "database" in {problem.kind for problem in store.check().problems}
+    rebuild(root)
+    assert without_indexes(listed(root)) == without_indexes(before)
+    with Store.open(root) as store:
+        assert store.check(deep=True).problems == ()
+
+
+def test_whichever_page_of_the_database_rots_everything_comes_back(
+    root: Path, tmp_path: Path
+) -> None:
+    before = filled(root)
+    database = root / "db" / "kstore.db"
+    good = database.read_bytes()
+    index = (root / "index.json").read_bytes()
+    size = int.from_bytes(good[16:18], "big")
+    noticed = 0
+    for page in range(len(good) // size):
+        for path in (root / "db").iterdir():
+            path.unlink()
+        (root / "index.json").write_bytes(index)
+        rot = os.urandom(size)
+        database.write_bytes(good[: page * size] + rot + good[(page + 1) * size :])
+        try:
+            with Store.open(root) as store:
+                damaged = store.check(deep=True).damaged
+        except StorageError:
+            damaged = True
+        noticed += damaged
+        if damaged:
+            rebuild(root)
+        assert without_indexes(listed(root)) == without_indexes(before), f"page {page}"
+        with Store.open(root) as store:
+            assert not store.check(deep=True).damaged, f"page {page}"
+    assert noticed > len(good) // size // 2
