@@ -136,6 +136,20 @@ def test_what_changed_after_the_backup_is_known_from_index_json(root: Path) -> N
         assert store.check(deep=True).problems == ()
 
 
+def test_a_backup_that_is_newer_than_index_json_is_believed(root: Path) -> None:
+    filled(root)
+    old = (root / "index.json").read_bytes()
+    with Store.open(root) as store:
+        store.tag(store.find_image("two"), [named("one")])
+        store.untag(named("artifact"))
+        store.prune(dangling_images=False)
+    before = listed(root)
+    (root / "index.json").write_bytes(old)
+    (root / "db" / "kstore.db").unlink()
+    rebuild(root)
+    assert listed(root) == before
+
+
 def test_names_that_index_json_lags_behind_are_read_from_the_damaged_database(root: Path) -> None:
     filled(root)
     with Store.open(root) as store:
