@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from kstore import mediatypes as mt
 from kstore.digest import Digest
-from kstore.errors import KstoreError, StoreDamagedError
+from kstore.errors import BlobNotFoundError, KstoreError, StoreDamagedError
 from kstore.manifest import Index, Manifest, parse
 from kstore.store import layout
 from kstore.store.catalog import Writer
@@ -157,7 +157,7 @@ class _Inspection:
                 self._found("wrong-diff-id", digest, detail, images=[image])
             if (fact := claims.fact(examined)) is not None:
                 self._facts.append(fact)
-        elif isinstance(problem, KstoreError) and not isinstance(problem, StoreDamagedError):
+        elif isinstance(problem, BlobNotFoundError):
             if has_row(self._session, digest):
                 self._bad_blob("missing-blob", digest, problem.message)
         elif problem is not None:
