@@ -101,7 +101,7 @@ make_environment() {
 install_peers() {
     missing=
     for pair in docker-registry: skopeo: podman: umoci: buildah: mmdebstrap: strace: sqlite3: curl: \
-        openssl: zstd: gpg:gnupg xz:xz-utils newuidmap:uidmap; do
+        openssl: zstd: gpg:gnupg gpgv: xz:xz-utils newuidmap:uidmap; do
         program=${pair%%:*} package=${pair#*:}
         command -v "$program" >/dev/null || missing="$missing ${package:-$program}"
     done

@@ -56,7 +56,8 @@ def storage_errors(what: str) -> Iterator[None]:
 
 
 def _translated(exc: OSError, what: str) -> StorageError:
-    place = f" ({exc.filename})" if exc.filename else ""
+    said = f" {exc.filename} " in f" {what} "
+    place = f" ({exc.filename})" if exc.filename and not said else ""
     cause = exc.strerror or type(exc).__name__
     if exc.errno in _FULL:
         return StorageFullError(

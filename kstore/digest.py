@@ -29,9 +29,12 @@ _SHOWN = 100
 class Hasher(Protocol):
     """What :mod:`hashlib` objects offer and this package uses."""
 
-    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+    def update(self, data: bytes | bytearray | memoryview, /) -> None:
+        """See more bytes."""
 
-    def hexdigest(self) -> str: ...
+    def hexdigest(self) -> str:
+        """The digest of all bytes seen so far."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from kstore.descriptor import Descriptor
+from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import (
     DigestMismatchError,
     InvalidManifestError,
@@ -28,19 +28,26 @@ from kstore.manifest import (
     RawManifest,
     parse,
 )
+from kstore.manifest.inspection import ImageInspectInfo, inspect_legacy, inspect_manifest
 from kstore.manifest.schema1 import Legacy, parse_legacy
-from kstore.mediatypes import SCHEMA1
+from kstore.manifest.update import ManifestUpdate, needs_diff_ids, updated_manifest
+from kstore.mediatypes import DOCKER_LAYER, SCHEMA1
 from kstore.platforms import Platform, best_match
-from kstore.streams import VerifiedStream, read_limited
+from kstore.reference import Named
+from kstore.streams import Closing, VerifiedStream, read_limited
 
 __all__ = [
     "Admitted",
     "Image",
+    "ImageInspectInfo",
+    "ManifestUpdate",
     "TrustPolicy",
     "UnparsedImage",
     "admit",
+    "admit_index",
     "choose_member",
     "is_attestation",
+    "open_image",
 ]
 
 
@@ -53,6 +60,7 @@ class UnparsedImage:
 
     @property
     def reference(self) -> ImageReference:
+        """What the image was asked for by."""
         return self.source.reference
 
     @cached_property
@@ -75,6 +83,7 @@ class UnparsedImage:
 
     @cached_property
     def signatures(self) -> Sequence[bytes]:
+        """The signatures that came with the manifest, as bytes."""
         return self.source.read_signatures(self.member.digest if self.member else None)
 
 
@@ -87,6 +96,11 @@ class TrustPolicy(Protocol):
         Looks at bytes, identity and signatures only; never at what the manifest claims.
         """
         ...
+
+    def check_index(self, image: UnparsedImage) -> str:
+        """As :meth:`check`, of an index that is opened only to find members, each of which is
+        checked for itself: what signs the members need not sign the index too."""
+        return self.check(image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,28 +116,165 @@ def admit(unparsed: UnparsedImage, policy: TrustPolicy) -> Admitted:
     return Admitted(unparsed, policy.check(unparsed))
 
 
-class Image:
-    """An admitted manifest or index, parsed."""
+def admit_index(unparsed: UnparsedImage, policy: TrustPolicy) -> Admitted:
+    """Ask ``policy`` about an index each of whose members will be asked about; PolicyRejectedError.
+
+    The bytes themselves say whether they are an index, so nobody can get an image past
+    :func:`admit` this way.
+    """
+    if not unparsed.raw.is_index:
+        return admit(unparsed, policy)
+    return Admitted(unparsed, policy.check_index(unparsed))
+
+
+class Image(Closing):
+    """An admitted manifest or index, parsed.
+
+    Closing it, or leaving its context, closes the source it is read from.
+    """
+
+    raw: RawManifest
+    document: Manifest | Index | Legacy
 
     def __init__(self, admitted: Admitted) -> None:
+        self._unparsed = admitted.unparsed
         self._source = admitted.unparsed.source
         self.raw = admitted.unparsed.raw
-        self.signatures = admitted.unparsed.signatures
-        self.document: Manifest | Index | Legacy = (
+        self.document = (
             parse_legacy(self.raw) if self.raw.media_type in SCHEMA1 else parse(self.raw)
         )
+
+    @property
+    def reference(self) -> ImageReference:
+        """What the image was asked for by."""
+        return self._source.reference
+
+    @property
+    def is_multi_image(self) -> bool:
+        """Whether this is an index, whose members are images of their own."""
+        return isinstance(self.document, Index)
+
+    @property
+    def signatures(self) -> Sequence[bytes]:
+        """The signatures that came with it, read when they are needed."""
+        return self._unparsed.signatures
 
     @cached_property
     def config(self) -> ImageConfig:
         """The image config, fetched and verified; InvalidManifestError for an index."""
         return ImageConfig.parse(self.read_config(), f"config of manifest {self.raw.digest}")
 
+    @property
+    def config_info(self) -> Descriptor | None:
+        """The config blob; None for an index and for Docker schema 1, which have none."""
+        return self.document.config if isinstance(self.document, Manifest) else None
+
     def read_config(self) -> bytes:
         """The config blob (at most 4 MiB), verified against the manifest; InvalidManifestError for
         an index and for Docker schema 1, which have none."""
-        if not isinstance(self.document, Manifest):
+        if self.config_info is None:
             raise InvalidManifestError(f"manifest {self.raw.digest} has no config of its own")
-        return _read_small(self._source, self.document.config)
+        return _read_small(self._source, self.config_info)
+
+    @property
+    def layers(self) -> tuple[BlobHint, ...]:
+        """The layers, base first, as often as the manifest has them; the size of one is None where
+        neither the manifest (Docker schema 1) nor the source tells it.
+
+        InvalidManifestError for an index.
+        """
+        if isinstance(self.document, Index):
+            raise InvalidManifestError(f"manifest {self.raw.digest} is an index without layers")
+        if isinstance(self.document, Legacy):
+            return tuple(
+                BlobHint(digest, self._source.blob_size(digest), DOCKER_LAYER, index=number)
+                for number, digest in enumerate(self.document.layers)
+            )
+        return tuple(
+            BlobHint(layer.digest, layer.size, layer.media_type, index=number)
+            for number, layer in enumerate(self.document.layers)
+        )
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the config and the layers as they are stored, each blob once.
+
+        None where that is not known: for an index, and for layers of unknown size.
+        """
+        if isinstance(self.document, Index):
+            return None
+        sizes = {layer.digest: layer.size for layer in self.layers}
+        if self.config_info is not None:
+            sizes[self.config_info.digest] = self.config_info.size
+        known = [size for size in sizes.values() if size is not None]
+        return sum(known) if len(known) == len(sizes) else None
+
+    def inspect(self) -> ImageInspectInfo:
+        """The few facts that every tool shows; InvalidManifestError for an index."""
+        if isinstance(self.document, Legacy):
+            return inspect_legacy(self.document)
+        if isinstance(self.document, Manifest):
+            return inspect_manifest(self.document, self.config)
+        raise InvalidManifestError(f"manifest {self.raw.digest} is an index, not one image")
+
+    def embedded_name_conflicts(self, name: Named) -> bool:
+        """Whether the manifest says that it is another image's than ``name``.
+
+        Only Docker schema 1 says anything: a repository without its registry, and a tag.
+        """
+        document = self.document
+        if not isinstance(document, Legacy) or document.name is None:
+            return False
+        return (document.name, document.tag) != (name.path, name.tag)
+
+    def needs_diff_ids(self, update: ManifestUpdate) -> bool:
+        """Whether :meth:`updated` needs ``update.diff_ids``, for which all layers must be read."""
+        return needs_diff_ids(self.document, update)
+
+    def updated(self, update: ManifestUpdate) -> Image:
+        """This image after ``update``, without its signatures if anything changed; it reads from
+        the same source, and this one stays as it is.
+
+        New layers, and a config that was made anew, exist nowhere yet.  Raises what
+        :func:`kstore.manifest.update.updated_manifest` does.
+        """
+        config = self.read_config() if self.config_info is not None else None
+        raw, config = updated_manifest(self.raw, self.document, config, update)
+        return self if raw is self.raw else _UpdatedImage(self, raw, config)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+class _UpdatedImage(Image):
+    """An image as it would be, of which the source knows nothing."""
+
+    def __init__(self, original: Image, raw: RawManifest, config: bytes | None) -> None:
+        self._source = original._source
+        self.raw = raw
+        self.document = parse(raw)
+        self._config = config
+
+    @property
+    def signatures(self) -> Sequence[bytes]:
+        return ()
+
+    def read_config(self) -> bytes:
+        return super().read_config() if self._config is None else self._config
+
+
+def open_image(reference: ImageReference, policy: TrustPolicy) -> Image:
+    """Open what ``reference`` names, ask ``policy``, and parse it; to be closed by the caller.
+
+    Raises what opening a source does, PolicyRejectedError, InvalidManifestError.
+    """
+    source = reference.open_source()
+    try:
+        return Image(admit(UnparsedImage(source), policy))
+    except BaseException:
+        source.close()
+        raise
 
 
 def _read_small(source: ImageSource, descriptor: Descriptor) -> bytes:

@@ -77,10 +77,20 @@ class BlobSource(ByteStream, Protocol):
     """
 
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Where the first byte stands."""
+        ...
 
     @property
-    def validator(self) -> str | None: ...
+    def validator(self) -> str | None:
+        """What identifies this version of the bytes, None where nothing does."""
+        ...
+
+    @property
+    def spliced(self) -> bool:
+        """Whether the bytes so far came in more than one answer: these may be of two versions, or
+        of two mirrors that disagree, and another try from 0 may give other bytes."""
+        return False
 
 
 class BlobOpener(Protocol):
@@ -92,7 +102,9 @@ class BlobOpener(Protocol):
         offset: int = 0,
         validator: str | None = None,
         on_retry: RetrySink | None = None,
-    ) -> BlobSource: ...
+    ) -> BlobSource:
+        """Open a blob, in the middle if possible."""
+        ...
 
 
 #: Told why a blob's transfer was interrupted, each time before it goes on where it stopped.
@@ -125,8 +137,8 @@ class BlobFeed(Protocol):
 
     @property
     def spliced(self) -> bool:
-        """Whether a connection was lost and made again since :meth:`start`: the bytes read may
-        then be of two versions, and worth another try from 0 when they are wrong."""
+        """Whether the bytes read since :meth:`start` are put together from several answers: they
+        are worth another try from 0 when they are wrong."""
         ...
 
     def retrying(self, why: str) -> None:
@@ -137,7 +149,9 @@ class BlobFeed(Protocol):
         """Tell the user that process ``pid`` (if known) is fetching the same blob right now."""
         ...
 
-    def readinto(self, buffer: memoryview, /) -> int: ...
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the start of ``buffer``; the number of bytes, 0 at the verified end."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +168,13 @@ class ImageSource(Protocol):
 
     @property
     @abstractmethod
-    def reference(self) -> ImageReference: ...
+    def reference(self) -> ImageReference:
+        """What the user asked for."""
 
     @property
     @abstractmethod
-    def traits(self) -> SourceTraits: ...
+    def traits(self) -> SourceTraits:
+        """What this source can do."""
 
     @property
     def named_digest(self) -> Digest | None:
@@ -204,7 +220,8 @@ class ImageSource(Protocol):
         """Signatures of the manifest or of a member; empty where there are none."""
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give back what the session holds."""
 
     def __enter__(self) -> Self:
         return self
@@ -225,11 +242,13 @@ class ImageDestination(Protocol):
 
     @property
     @abstractmethod
-    def reference(self) -> ImageReference: ...
+    def reference(self) -> ImageReference:
+        """What the user asked for."""
 
     @property
     @abstractmethod
-    def traits(self) -> DestinationTraits: ...
+    def traits(self) -> DestinationTraits:
+        """What this destination accepts."""
 
     @abstractmethod
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
@@ -260,16 +279,16 @@ class ImageDestination(Protocol):
         """
 
     @abstractmethod
-    def write_signatures(
-        self, signatures: Sequence[bytes], instance: Digest | None = None
-    ) -> None: ...
+    def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
+        """Keep the signatures of the manifest, or of the member ``instance``; may refuse."""
 
     @abstractmethod
     def commit(self) -> None:
         """Make the image visible under its name; everything it needs is durable before that."""
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the session; without a commit before, nothing of the image stays visible."""
 
     def __enter__(self) -> Self:
         return self
@@ -329,7 +348,8 @@ class ImageTransport(Protocol):
 
     @property
     @abstractmethod
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What stands before the colon of a reference."""
 
     @abstractmethod
     def parse_reference(self, text: str) -> ImageReference:

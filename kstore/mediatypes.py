@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "ARTIFACT_EMPTY",
+    "CONFIG_OF",
     "DOCKER_CONFIG",
     "DOCKER_FOREIGN_LAYER",
     "DOCKER_FOREIGN_LAYER_TAR",
@@ -64,6 +65,9 @@ INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
 #: Config types that describe a runnable image (anything else makes the manifest an artifact).
 IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+#: The type of an image's config by that of its manifest.
+CONFIG_OF: dict[str, str] = {OCI_MANIFEST: OCI_CONFIG, DOCKER_MANIFEST: DOCKER_CONFIG}
 
 #: What a client says it understands, most wanted first.
 MANIFEST_ACCEPT: tuple[str, ...] = (

@@ -20,6 +20,8 @@ SYSTEM_ROOT = Path("/var/lib/kstore")
 
 _SPOOL = Path("/var/tmp")  # noqa: S108 - files there have no names
 _NOWHERE = Path("/")  # the home of who has none: nothing of theirs is there
+_POLICY = "containers/policy.json"
+_REGISTRIES_D = "containers/registries.d"
 _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -31,7 +33,10 @@ class Settings:
     ``spool_dir``: where large temporary files go; ``docker_host``, ``docker_cert_dir``,
     ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket;
     ``additional_stores``: read-only stores and OCI layouts in which images are found as well;
-    ``network_ok``: the store may be on a network file system."""
+    ``network_ok``: the store may be on a network file system;
+    ``policy_files``: trust policies, of which the first that is there counts; ``registries_d``:
+    directories that say where signatures are, likewise; ``lookaside_dir``: where they are if none
+    says so; ``gnupg_home``: GnuPG's directory, None for its usual one."""
 
     root: Path
     auth_files: tuple[Path, ...]
@@ -43,6 +48,10 @@ class Settings:
     docker_tls_verify: bool = False
     additional_stores: tuple[Path, ...] = ()
     network_ok: bool = False
+    policy_files: tuple[Path, ...] = ()
+    registries_d: tuple[Path, ...] = ()
+    lookaside_dir: Path | None = None
+    gnupg_home: Path | None = None
 
 
 def load(
@@ -61,14 +70,13 @@ def load(
     root, the user data directory (XDG) for everybody else.  Raises StorageError for a user without
     a home, if nothing says where the store is.
     """
-    home = _home(environ)
-    config = Path(environ.get("XDG_CONFIG_HOME") or (home or _NOWHERE) / ".config")
+    own_home = _home(environ)
+    home = own_home or _NOWHERE
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     explicit = environ.get("REGISTRY_AUTH_FILE")
     return Settings(
-        root=(root or _root(environ, home)).absolute(),
-        auth_files=(Path(explicit),)
-        if explicit
-        else _auth_files(environ, home or _NOWHERE, config),
+        root=(root or _root(environ, own_home)).absolute(),
+        auth_files=(Path(explicit),) if explicit else _auth_files(environ, home, config),
         auth_file_is_explicit=bool(explicit),
         cert_search=(config / "containers/certs.d", *_SYSTEM_CERTS),
         spool_dir=Path(environ.get("TMPDIR") or _SPOOL),
@@ -77,6 +85,10 @@ def load(
         docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
         additional_stores=(*additional, *_additional(environ)),
         network_ok=network_ok,
+        policy_files=(config / _POLICY, Path("/etc") / _POLICY),
+        registries_d=(config / _REGISTRIES_D, Path("/etc") / _REGISTRIES_D),
+        lookaside_dir=_lookaside(environ, home),
+        gnupg_home=_path(environ.get("GNUPGHOME")),
     )
 
 
@@ -112,6 +124,14 @@ def _root(environ: Mapping[str, str], home: Path | None) -> Path:
     import platformdirs
 
     return platformdirs.user_data_path("kstore", appauthor=False)
+
+
+def _lookaside(environ: Mapping[str, str], home: Path) -> Path:
+    """Where podman and skopeo keep signatures about which nothing is said."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/containers/sigstore")
+    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
+    return data / "containers/sigstore"
 
 
 def _auth_files(environ: Mapping[str, str], home: Path, config: Path) -> tuple[Path, ...]:

@@ -36,8 +36,10 @@ _SHOWN = 100
 _FREE_MAPS = frozenset({"annotations", "labels", "volumes", "exposedports", "auths", "credhelpers"})
 
 
-def loads(data: bytes, what: str, *, cap: int) -> Any:
+def loads(data: bytes, what: str, *, cap: int, exact_keys: bool = False) -> Any:
     """Parse ``data`` (UTF-8 JSON, at most ``cap`` bytes); ``what`` names it in errors.
+
+    ``exact_keys``: every reader of this format tells keys apart that differ only in case.
 
     Raises InvalidManifestError when it is too large, not JSON, too deep, or ambiguous.
     """
@@ -58,7 +60,8 @@ def loads(data: bytes, what: str, *, cap: int) -> Any:
         raise InvalidManifestError(f"{what} is not UTF-8 text (byte {exc.start})") from exc
     except (ValueError, RecursionError) as exc:
         raise InvalidManifestError(f"{what} is not valid JSON: {exc}") from exc
-    objects.check()
+    if not exact_keys:
+        objects.check()
     if _SURROGATE.search(text):
         _check_surrogates(value, what)
     return value

@@ -53,6 +53,14 @@ def all_goals() -> Iterator[Goal]:
     yield _beside(f"images, store of {MANY:,}", "podman", 0.02, f"images-{MANY}")
     yield _than_itself("images", MANY, SMALL, 3)
     yield _than_itself("filter", HUGE, MANY, 2)
+    per_image = _quotient(
+        _each(_wall(f"filter-{HUGE}", OWN), HUGE), _each(_wall(f"filter-{MANY}", "podman"), MANY)
+    )
+    yield Goal(f"images --filter, an image of {HUGE:,} / podman's of {MANY:,}", 0.1, per_image)
+    for kind in ("name", "ID", "prefix"):
+        once = _each(_wall(f"find-{kind}", OWN), 1_000, unit=1e-3)
+        yield Goal(f"find_image by {kind}, store of {HUGE:,}", 1.0, once, "ms")
+    yield _beside("commit of 300 MB", "buildah", 0.5, "commit-300")
     yield Goal(f"images, store of {HUGE:,}", 1.0, _wall(f"images-{HUGE}", OWN), "s")
     for verb, tool, factor in (
         ("save", "podman", 0.5),
@@ -86,6 +94,16 @@ def _wall(key: str, tool: str) -> Value:
         table = select(found, key)
         summary = table.summary(tool) if table else None
         return summary.wall if summary else None
+
+    return value
+
+
+def _each(whole: Value, count: int, unit: float = 1.0) -> Value:
+    """What one of ``count`` took, in ``unit`` seconds."""
+
+    def value(found: Sequence[Measured]) -> float | None:
+        seconds = whole(found)
+        return None if seconds is None else seconds / count / unit
 
     return value
 

@@ -94,6 +94,30 @@ def incompressible(layout: Path, *, size: int = 2 << 30) -> str:
     return build(layout, [write], level=1)
 
 
+#: About how many bytes :func:`writable_layer` holds.
+LAYER_SIZE = 300_000_000
+
+
+def writable_layer(path: Path) -> Path:
+    """The directory ``path`` with 300 MB of files, made once: half of it many small texts, half
+    one binary file."""
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layers = (
+        generated(7, files=LAYER_SIZE // 24_000, size=12_000, prefix="srv/app"),
+        binary(7, size=LAYER_SIZE // 2, path="srv/data"),
+    )
+    with renamed_when_done(path) as unfinished:
+        for write in layers:
+            with tempfile.TemporaryFile() as file:
+                write(file)
+                file.seek(0)
+                with tarfile.open(fileobj=file) as tar:
+                    tar.extractall(unfinished, filter="data")
+    return path
+
+
 def root_tar(path: Path, *, timeout: float = 600) -> Path:
     """The tar ``path``: a minimal Debian root file system, made once by mmdebstrap.
 

@@ -15,6 +15,8 @@ from contrib.bench.results import Origin
 from contrib.bench.timing import RunError
 from contrib.bench.tools.kstore import REPOSITORY
 
+_TOOLS = ("skopeo", "podman", "buildah")
+
 
 def origin(scratch: Path, kstore: Path, commit: str | None, arguments: Sequence[str]) -> Origin:
     """Where this is measured, with the program ``kstore`` of ``commit`` (None: the checkout)."""
@@ -38,8 +40,7 @@ def _commit(named: str | None) -> str:
 
 
 def _versions(kstore: Path) -> list[str]:
-    commands = ([str(kstore), "--version"], ["skopeo", "--version"], ["podman", "--version"])
-    lines = [run(command).strip() for command in commands]
+    lines = [run([tool, "--version"]).strip() for tool in (str(kstore), *_TOOLS)]
     curl = run(["curl", "--version"]).split()
     registry = run(["docker-registry", "--version"]).split()
     return [*lines, " ".join(curl[:2]), f"docker-registry {registry[-1]}"]

@@ -24,6 +24,7 @@ _COLUMNS = ("wall", "fastest", "slowest", "user", "system", "memory", "ratio")
 
 _ORDER = (
     *("pull", "push", "again", "images", "filter", "tag", "untag"),
+    *("find", "commit"),
     *("save", "load", "copy-oci", "copy-dir", "gzip"),
 )
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from contrib.bench import seed
+from contrib.bench import images, seed
 from contrib.bench.bench import Bench, Work
 from contrib.bench.checks import Image
 from contrib.bench.goals import HUGE, MANY, SMALL
 from contrib.bench.results import Table
 from contrib.bench.timing import Timing
 from contrib.bench.tools import Kind, Tool, Trial
+from contrib.bench.tools.buildah import BuildahTool
 from contrib.bench.tools.curl import Curl
 from contrib.bench.tools.kstore import Kstore
 from contrib.bench.tools.podman import PodmanTool
@@ -45,7 +46,9 @@ class Input:
         return next((image for image in self.images if image.name == name), self.images[0])
 
 
-_SKOPEO, _PODMAN, _CURL = (Kind(tool.name, tool) for tool in (Skopeo, PodmanTool, Curl))
+_SKOPEO, _PODMAN, _CURL, _BUILDAH = (
+    Kind(tool.name, tool) for tool in (Skopeo, PodmanTool, Curl, BuildahTool)
+)
 
 
 def pull(bench: Bench, given: Input, image: Image) -> Iterator[Table]:
@@ -132,6 +135,35 @@ def _library(
             )
 
 
+def find(bench: Bench, given: Input) -> Iterator[Table]:
+    """Single images of a big store, found inside one process."""
+
+    def prepare(tool: Tool) -> None:
+        with bench.room() as room:
+            seed.fill(tool, given.huge, room, given.cache)
+
+    def once(tool: Tool, kind: str) -> Timing | None:
+        trial = tool.find(kind)
+        return None if trial is None else bench.inside(trial)
+
+    with bench.crew([given.own], prepare) as tools:
+        for kind in ("name", "ID", "prefix"):
+            title = f"find_image by {kind}, 1,000 times, in a store of {given.huge:,}"
+            yield bench.interleave(
+                Work(f"find-{kind}", title), tools, lambda tool, _, kind=kind: once(tool, kind)
+            )
+
+
+def commit(bench: Bench, given: Input) -> Iterator[Table]:
+    """A container's files as an image."""
+    tree = images.writable_layer(given.cache / "writable-layer")
+    yield bench.interleave(
+        Work("commit-300", "commit of a writable layer of 300 MB", size=images.LAYER_SIZE),
+        [given.own, _BUILDAH],
+        lambda kind, _: bench.fresh(kind, lambda tool: tool.commit(tree)),
+    )
+
+
 def save(bench: Bench, given: Input) -> Iterator[Table]:
     """A docker-archive written, and one read."""
     image = given.image("pyapp")
@@ -185,6 +217,7 @@ def _for_each_image(
 
 
 PER_IMAGE = {"pull", "push", "again"}
+WITHOUT_IMAGES = {"many", "find", "commit"}  # these make what they work with
 ALONE = ("pyapp", "debian")  # what the other stages work with, where they are chosen
 
 #: Name of a stage -> what measures it, a table at a time.
@@ -193,6 +226,8 @@ STAGES: Mapping[str, Callable[[Bench, Input], Iterator[Table]]] = {
     "push": _for_each_image(push),
     "again": _for_each_image(again),
     "many": many,
+    "find": find,
+    "commit": commit,
     "save": save,
     "copy": copy,
 }

@@ -18,13 +18,13 @@ from contrib.bench.goals import HUGE, MANY, SMALL
 from contrib.bench.machine import origin
 from contrib.bench.report import render
 from contrib.bench.results import Measured, keep, load
-from contrib.bench.stages import ALONE, PER_IMAGE, STAGES, Input
+from contrib.bench.stages import ALONE, PER_IMAGE, STAGES, WITHOUT_IMAGES, Input
 from contrib.bench.timing import RunError
 from contrib.bench.tools.kstore import install_kstore
 from contrib.bench.tools.skopeo import upload
 from tests.support.dockerregistry import DockerRegistry
 
-NEEDED = ("docker-registry", "skopeo", "podman", "curl", "openssl")
+NEEDED = ("docker-registry", "skopeo", "podman", "buildah", "curl", "openssl")
 WHEELS = (("numpy", "pandas"), ("scipy", "pyarrow"))
 
 
@@ -104,7 +104,7 @@ def needed(options: argparse.Namespace) -> list[str]:
     names, stages = options.images, set(options.only)
     if stages & PER_IMAGE:
         return list(names)
-    return [name for name in names if name in ALONE] or names[:1] if stages - {"many"} else []
+    return [name for name in names if name in ALONE] or names[:1] if stages - WITHOUT_IMAGES else []
 
 
 def measure_all(options: argparse.Namespace, arguments: Sequence[str]) -> bool:

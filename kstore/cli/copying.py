@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kstore.cli.options import CompressionType, PlatformType
+from kstore.cli.options import CompressionType, PlatformType, remove_signatures_option
 from kstore.cli.session import Session
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ _OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "preserve_digests": click.option(
         "--preserve-digests", is_flag=True, help="Fail if a manifest had to change"
     ),
-    "remove_signatures": click.option(
-        "--remove-signatures", is_flag=True, help="Leave the signatures behind"
-    ),
+    "remove_signatures": remove_signatures_option,
 }
 
 
@@ -146,17 +144,20 @@ def both_transports(
     registries: tuple[RegistryOptions, RegistryOptions],
     *,
     read_only: bool = False,
+    create: bool = True,
 ) -> Iterator[tuple[Transports, Transports]]:
     """The transports of the source and of the destination of ``command``.
 
     They are the same where ``registries`` makes no difference between the two sides.
     """
     source, destination = registries
+
+    def opened(registry: RegistryOptions) -> Transports:
+        return stack.enter_context(
+            session.transports(command, registry, read_only=read_only, create=create)
+        )
+
     with ExitStack() as stack:
-        first = stack.enter_context(session.transports(command, source, read_only=read_only))
-        second = first
-        if destination is not source:
-            second = stack.enter_context(
-                session.transports(command, destination, read_only=read_only)
-            )
+        first = opened(source)
+        second = first if destination is source else opened(destination)
         yield first, second

@@ -34,6 +34,11 @@ class Form:
 
             self._template = Template.parse(text, fields)
 
+    @property
+    def is_template(self) -> bool:
+        """Whether records are needed with all fields that a template may use."""
+        return self._template is not None
+
     def write_list(
         self,
         records: Sequence[Record],

@@ -54,6 +54,13 @@ COMMANDS = {
     "login": _entry("login", "Registries", "Remember credentials for a registry"),
     "logout": _entry("logout", "Registries", "Forget credentials for a registry"),
     "serve": _entry("serve", "Registries", "Offer the store's images as a registry"),
+    "sign": _entry("sign", "Trust", "Sign an image where it is"),
+    "verify": _entry("verify", "Trust", "Check that an image is signed as it must be"),
+    "policy": _entry("policy", "Trust", "Show and change which images are trusted"),
+    "standalone-sign": _entry("standalone_sign", "Trust", "Sign a manifest in a file"),
+    "standalone-verify": _entry(
+        "standalone_verify", "Trust", "Check a signature in a file against a manifest in a file"
+    ),
     "from": _entry("from_", "Working containers", "Make a working container from an image"),
     "containers": _entry("containers", "Working containers", "List the working containers"),
     "config": _entry("config", "Working containers", "Change a container's settings"),

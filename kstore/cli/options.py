@@ -13,7 +13,7 @@ import click
 
 from kstore.cli.completion import ContainerName, ImageName
 from kstore.cli.grammar import ParamType
-from kstore.cli.session import PROGRESS_MODES
+from kstore.cli.session import PROGRESS_MODES, Session
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
@@ -26,13 +26,17 @@ __all__ = [
     "both_registries_options",
     "container_argument",
     "digestfile_option",
+    "filter_option",
     "image_argument",
     "no_trunc_option",
     "platform_option",
     "progress_option",
     "quiet_option",
     "registry_options",
+    "remove_signatures_option",
     "server_options",
+    "signing_options",
+    "trust_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -114,6 +118,20 @@ def container_argument(
 def quiet_option(text: str) -> Callable[[F], F]:
     """``-q/--quiet``; ``text`` says what is left out."""
     return click.option("-q", "--quiet", is_flag=True, help=text)
+
+
+def filter_option(*short: str) -> Callable[[F], F]:
+    """``--filter``, which may be repeated: gives the command ``filters``."""
+    return click.option(
+        *short,
+        "--filter",
+        "filters",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="dangling=true|false, intermediate=true|false, containers=true|false,"
+        " label=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE, until=AGE|TIME,"
+        " id=DIGITS, digest=DIGEST or platform=OS/ARCH; != is the contrary; may be repeated",
+    )
 
 
 no_trunc_option = click.option("--no-trunc", is_flag=True, help="Do not shorten anything")
@@ -230,6 +248,98 @@ def _particular(
         creds=general.creds if creds is None else creds,
         tls_verify=general.tls_verify if tls_verify is None else tls_verify,
     )
+
+
+_SIGNING = (
+    click.option(
+        "--sign-by",
+        "gpg_keys",
+        metavar="KEY",
+        multiple=True,
+        help="Sign with this key of GnuPG: a fingerprint, an ID or an address; may be repeated",
+    ),
+    click.option(
+        "--sign-passphrase-file",
+        "passphrase_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The passphrase of that key is the first line of FILE",
+    ),
+    click.option(
+        "--sign-identity",
+        metavar="NAME",
+        help="Sign as the image NAME, if not as the one that is written",
+    ),
+)
+
+
+def signing_options(function: F) -> F:
+    """How what is written is signed: gives the command ``signing``, a SigningOptions."""
+
+    @functools.wraps(function)
+    def with_signing(
+        *args: Any,
+        gpg_keys: tuple[str, ...],
+        passphrase_file: Path | None,
+        sign_identity: str | None,
+        **kwargs: Any,
+    ) -> Any:
+        from kstore.app import SigningOptions
+
+        signing = SigningOptions(gpg_keys, passphrase_file, sign_identity)
+        return function(*args, signing=signing, **kwargs)
+
+    decorated: Any = with_signing
+    for option in reversed(_SIGNING):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
+
+
+_TRUST = (
+    click.option(
+        "--policy",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Trust policy to go by, instead of this machine's policy.json",
+    ),
+    click.option(
+        "--insecure-policy", "insecure", is_flag=True, help="Trust every image, whatever it is"
+    ),
+    click.option(
+        "--require-signed",
+        is_flag=True,
+        help="Trust no image of which the policy does not want a signature",
+    ),
+)
+
+
+def trust_options(function: F) -> F:
+    """Which images are trusted: gives the command ``policy``, a TrustPolicy."""
+
+    @functools.wraps(function)
+    def with_policy(
+        *args: Any, policy: Path | None, insecure: bool, require_signed: bool, **kwargs: Any
+    ) -> Any:
+        from kstore.app import TrustOptions
+
+        if insecure and (policy is not None or require_signed):
+            other = "--policy" if policy is not None else "--require-signed"
+            raise click.UsageError(f"--insecure-policy is the opposite of {other}")
+        session: Any = click.get_current_context().find_object(Session)
+        said = TrustOptions(policy, insecure, require_signed)
+        return function(*args, policy=session.app.trust_policy(said), **kwargs)
+
+    decorated: Any = with_policy
+    for option in reversed(_TRUST):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
+
+
+remove_signatures_option = click.option(
+    "--remove-signatures", is_flag=True, help="Leave the signatures behind"
+)
 
 
 def _gathered(function: F, options: tuple[Callable[[Any], Any], ...]) -> F:

@@ -91,16 +91,23 @@ class Session:
 
     @contextmanager
     def transports(
-        self, command: str, registry: RegistryOptions | None = None, *, read_only: bool = False
+        self,
+        command: str,
+        registry: RegistryOptions | None = None,
+        *,
+        read_only: bool = False,
+        create: bool = True,
     ) -> Iterator[Transports]:
         """The transports of a command that may not need the store: it is opened when it is named.
 
-        ``command`` and ``read_only`` as for :meth:`open_store`.  The file ``-`` is standard input
-        (unless that is a terminal, where nobody types an archive) or standard output.
+        ``command``, ``read_only`` and ``create`` as for :meth:`open_store`.  The file ``-`` is
+        standard input (unless that is a terminal, where nobody types an archive) or output.
         """
         with ExitStack() as stack:
             made = self.app.transports(
-                lambda: stack.enter_context(self.open_store(command, read_only=read_only)),
+                lambda: stack.enter_context(
+                    self.open_store(command, read_only=read_only, create=create)
+                ),
                 registry,
                 self.cancel,
                 stdin=None if sys.stdin.isatty() else sys.stdin.buffer,

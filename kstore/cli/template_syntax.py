@@ -1,14 +1,15 @@
 """The text of a ``--format`` template as a tree of nodes.
 
 The subset of Go's text/template that formatting needs: fields, pipelines, function calls, ``if``,
-``with``, ``range``, literals, comments and trim markers.  No variables, no nested definitions.
+``with``, ``range``, variables, literals, comments and trim markers.  No assignments to variables
+that are there already, no nested definitions.
 
 Source: the documentation of Go's text/template package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -25,6 +26,7 @@ from kstore.errors import InvalidInputError
 __all__ = [
     "Call",
     "Choice",
+    "Declaration",
     "Dot",
     "Expression",
     "Field",
@@ -33,6 +35,7 @@ __all__ = [
     "Node",
     "Output",
     "Text",
+    "Variable",
     "parse",
 ]
 
@@ -69,7 +72,14 @@ class Call:
     position: int
 
 
-Expression: TypeAlias = Literal | Dot | Field | Call
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """``$name``, which is declared where it stands."""
+
+    name: str
+
+
+Expression: TypeAlias = Literal | Dot | Field | Call | Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +89,42 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Declaration:
+    """``$name := expression``, to the end of the block it stands in."""
+
+    name: str
+    expression: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """``if``, or with ``rebinds`` ``with``: the condition becomes dot inside ``then``."""
+    """``if``, or with ``rebinds`` ``with``: the condition becomes dot inside ``then``.
+
+    ``names`` has the variable that the condition becomes, if there is one.
+    """
 
     condition: Expression
     then: tuple[Node, ...]
     otherwise: tuple[Node, ...]
     rebinds: bool
-    position: int
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """``range``: every item becomes dot inside ``body``; ``otherwise`` stands for no items."""
+    """``range``: every item becomes dot inside ``body``; ``otherwise`` stands for no items.
+
+    ``names`` are the variables for the item, or for its index (or key) and the item.
+    """
 
     items: Expression
     body: tuple[Node, ...]
     otherwise: tuple[Node, ...]
     position: int
+    names: tuple[str, ...]
 
 
-Node: TypeAlias = Text | Output | Choice | Loop
+Node: TypeAlias = Text | Output | Declaration | Choice | Loop
 
 
 def parse(text: str) -> tuple[Node, ...]:
@@ -114,6 +139,7 @@ def parse(text: str) -> tuple[Node, ...]:
 class _Parser:
     def __init__(self, text: str) -> None:
         self._pieces = pieces(text)
+        self._declared: list[str] = []  # the variables that are known where the parser is
 
     def nodes(self, depth: int, block: Action | None) -> tuple[tuple[Node, ...], Action | None]:
         """Nodes up to the end of the template, or of ``block`` (with the action that ends it)."""
@@ -130,7 +156,12 @@ class _Parser:
             if word in ("if", "with", "range"):
                 found.append(self._block(piece, word, depth))
             else:
-                found.append(Output(_pipeline(piece, 0), piece.position))
+                names, expression = self._pipeline(piece, 0, most=1)
+                found.append(
+                    Declaration(names[0], expression)
+                    if names
+                    else Output(expression, piece.position)
+                )
         if block is not None:
             raise template_error(block.position, "block without {{end}}")
         return tuple(found), None
@@ -138,14 +169,18 @@ class _Parser:
     def _block(self, action: Action, word: str, depth: int) -> Node:
         if depth >= _MAX_DEPTH:
             raise template_error(action.position, f"more than {_MAX_DEPTH} nested blocks")
-        condition = _pipeline(action, 1)
+        outside = len(self._declared)
+        names, condition = self._pipeline(action, 1, most=2 if word == "range" else 1)
+        inside = len(self._declared)
         then, ending = self.nodes(depth + 1, action)
         otherwise: tuple[Node, ...] = ()
+        del self._declared[inside:]
         if ending is not None and ending.tokens[0].text == "else":
             rest = ending.tokens[1:]
             if rest and rest[0].text == "if" and word == "if":
                 nested = self._block(Action(rest, ending.position), "if", depth + 1)
-                return Choice(condition, then, (nested,), rebinds=False, position=action.position)
+                del self._declared[outside:]
+                return Choice(condition, then, (nested,), rebinds=False, names=names)
             if rest:
                 raise template_error(rest[0].position, f"{{{{else}}}} with {rest[0].text!r}")
             otherwise, ending = self.nodes(depth + 1, action)
@@ -153,27 +188,44 @@ class _Parser:
                 raise template_error(ending.position, "a second {{else}} in one block")
         if ending is not None and len(ending.tokens) > 1:
             raise template_error(ending.tokens[1].position, "{{end}} takes nothing")
+        del self._declared[outside:]
         if word == "range":
-            return Loop(condition, then, otherwise, action.position)
-        return Choice(condition, then, otherwise, word == "with", action.position)
+            return Loop(condition, then, otherwise, action.position, names)
+        return Choice(condition, then, otherwise, word == "with", names)
+
+    def _pipeline(
+        self, action: Action, first: int, *, most: int
+    ) -> tuple[tuple[str, ...], Expression]:
+        """The variables (at most so many) that ``action`` declares from its token number ``first``
+        on, which are known from now on, and the expression they get."""
+        names, first = _names(action.tokens, first, most)
+        reader = _Reader(action, first, self._declared)
+        expression = reader.pipeline(0)
+        rest = reader.peek()
+        if rest is not None:
+            raise template_error(rest.position, f"{rest.text!r} is not understood here")
+        self._declared += names
+        return names, expression
 
 
-def _pipeline(action: Action, first: int) -> Expression:
-    """The expression of ``action``, from its token number ``first`` on."""
-    reader = _Reader(action, first)
-    expression = reader.pipeline(0)
-    rest = reader.peek()
-    if rest is not None:
-        raise template_error(rest.position, f"{rest.text!r} is not understood here")
-    return expression
+def _names(tokens: Sequence[Token], first: int, most: int) -> tuple[tuple[str, ...], int]:
+    """The variables before ``:=``, and the number of the token behind it."""
+    for count in range(1, most + 1):
+        head = tokens[first : first + 2 * count]
+        marks = [token.text for token in head[1::2]]
+        names = head[::2]
+        if marks == [*[","] * (count - 1), ":="] and all(n.kind == "variable" for n in names):
+            return tuple(name.text for name in names), first + 2 * count
+    return (), first
 
 
 class _Reader:
     """Recursive descent over the tokens of one action."""
 
-    def __init__(self, action: Action, first: int) -> None:
+    def __init__(self, action: Action, first: int, declared: Collection[str]) -> None:
         self._action = action
         self._next = first
+        self._declared = declared
 
     def peek(self) -> Token | None:
         tokens = self._action.tokens
@@ -230,8 +282,14 @@ class _Reader:
                 raise template_error(token.position, "'(' without ')'")
             self._next += 1
             end = closing.end
-        else:
+        elif token.kind == "variable":
+            if token.text not in self._declared:
+                raise template_error(token.position, f"no variable {token.text}")
+            expression = Variable(token.text)
+        elif token.text in (".", "$"):
             expression = Dot(root=token.text == "$")
+        else:
+            raise template_error(token.position, f"{token.text!r} is not understood here")
         # ".A.B" is one operand, ".A .B" are two: only touching fields belong together.
         while (more := self.peek()) is not None and more.kind == "field" and more.position == end:
             self._next += 1

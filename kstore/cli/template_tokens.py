@@ -25,7 +25,8 @@ _TOKEN = re.compile(
     | (?P<number>-?[0-9]{1,18}(?![0-9A-Za-z_.]))
     | (?P<field>\.[^\W\d]\w*)
     | (?P<word>[A-Za-z_]\w*)
-    | (?P<mark>[.$()|])
+    | (?P<variable>\$[^\W\d]\w*)
+    | (?P<mark>:=|[.$()|,])
     """,
     re.VERBOSE,
 )

@@ -16,6 +16,7 @@ from kstore.cli.template_functions import FUNCTIONS, MAX_TEXT, call, shown
 from kstore.cli.template_syntax import (
     Call,
     Choice,
+    Declaration,
     Dot,
     Expression,
     Field,
@@ -24,6 +25,7 @@ from kstore.cli.template_syntax import (
     Node,
     Output,
     Text,
+    Variable,
     parse,
 )
 from kstore.cli.template_tokens import template_error
@@ -49,6 +51,8 @@ _OPTIONAL = {
         }
     )
 }
+
+_NOTHING: Mapping[str, Any] = {}
 
 Escape = Callable[[str], str]
 
@@ -126,7 +130,7 @@ def _expressions(nodes: Sequence[Node], *, own_dot: bool) -> Iterator[tuple[Expr
     """Every expression, and whether ``.`` is the record itself where it stands."""
     for node in nodes:
         match node:
-            case Output(expression):
+            case Output(expression) | Declaration(_, expression):
                 yield expression, own_dot
             case Choice(condition, then, otherwise, rebinds):
                 yield condition, own_dot
@@ -177,6 +181,8 @@ def _titles(nodes: Sequence[Node], titles: Mapping[str, str]) -> Iterator[str]:
                 yield text
             case Output(Literal(str(text))):
                 yield text
+            case Declaration():
+                pass
             case _:
                 first = next(
                     (
@@ -205,12 +211,19 @@ class _Run:
         self.parts: list[str] = []
         self._record = record
         self._escape = escape
+        self._variables: dict[str, Any] = {}
         self._steps = 0
         self._length = 0
 
-    def nodes(self, nodes: Sequence[Node], dot: Any) -> None:
+    def nodes(
+        self, nodes: Sequence[Node], dot: Any, declared: Mapping[str, Any] = _NOTHING
+    ) -> None:
+        """A block, with the variables that are declared for it."""
+        outside = self._variables
+        self._variables = {**outside, **declared}
         for node in nodes:
             self._node(node, dot)
+        self._variables = outside
 
     def _node(self, node: Node, dot: Any) -> None:
         match node:
@@ -218,18 +231,23 @@ class _Run:
                 self._write(text, 0)
             case Output(expression, position):
                 self._write(self._escape(shown(self._value(expression, dot))), position)
-            case Choice(condition, then, otherwise, rebinds):
+            case Declaration(name, expression):
+                self._variables[name] = self._value(expression, dot)
+            case Choice(condition, then, otherwise, rebinds, names):
                 value = self._value(condition, dot)
+                declared = dict.fromkeys(names, value)
                 if value:
-                    self.nodes(then, value if rebinds else dot)
+                    self.nodes(then, value if rebinds else dot, declared)
                 else:
-                    self.nodes(otherwise, dot)
-            case Loop(items, body, otherwise, position):
+                    self.nodes(otherwise, dot, declared)
+            case Loop(items, body, otherwise, position, names):
                 found = _items(self._value(items, dot), position)
-                for item in found:
-                    self.nodes(body, item)
+                for pair in found:
+                    self._step(position)
+                    declared = dict(zip(reversed(names), reversed(pair), strict=False))
+                    self.nodes(body, pair[1], declared)
                 if not found:
-                    self.nodes(otherwise, dot)
+                    self.nodes(otherwise, dot, dict.fromkeys(names))
 
     def _write(self, text: str, position: int) -> None:
         self._step(position)
@@ -249,6 +267,8 @@ class _Run:
                 return value
             case Dot(root):
                 return self._record if root else dot
+            case Variable(name):
+                return self._variables[name]
             case Field(base, name, position):
                 self._step(position)
                 within = base.name.lower() if isinstance(base, Field) else ""
@@ -277,11 +297,12 @@ def _field(value: Any, name: str, position: int, within: str) -> Any:
     raise _unknown(position, name, map(str, value))
 
 
-def _items(value: Any, position: int) -> list[Any]:
+def _items(value: Any, position: int) -> list[tuple[Any, Any]]:
+    """Index or key, and value, of everything in a list or a map."""
     if value is None:
         return []
     if isinstance(value, Mapping):
-        return [value[key] for key in sorted(value)]
+        return sorted(value.items(), key=lambda pair: str(pair[0]))
     if isinstance(value, (list, tuple)):
-        return list(value)
+        return list(enumerate(value))
     raise template_error(position, "range needs a list or a map")

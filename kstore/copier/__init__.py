@@ -89,6 +89,6 @@ def _carry_out(
     transfer.move([*plan.jobs, *configs.values()])
     documents = assemble(plan, transfer, configs)
     cancel.check()
-    write_documents(plan, documents, destination, signatures=not options.remove_signatures)
+    write_documents(plan, documents, destination, options)
     destination.commit()
     return CopyResult(documents.top, documents.via, layer_results(plan, transfer))

@@ -34,7 +34,6 @@ class SourceFeed(Closing, BlobFeed):
         self._stream: VerifiedStream | None = None
         self._done = 0
         self._reported = 0.0
-        self._spliced = False
 
     def start(
         self, offset: int = 0, prefix: Hasher | None = None, validator: str | None = None
@@ -42,7 +41,6 @@ class SourceFeed(Closing, BlobFeed):
         self.close()
         self._cancel.check()
         self._done = offset
-        self._spliced = False
         opened = self._open(offset, validator)
         self._opened = opened
         resumed = offset > 0 and opened.offset == offset
@@ -75,7 +73,7 @@ class SourceFeed(Closing, BlobFeed):
 
     @property
     def spliced(self) -> bool:
-        return self._spliced
+        return self._opened is not None and self._opened.spliced
 
     def retrying(self, why: str) -> None:
         blob = self._blob
@@ -97,7 +95,6 @@ class SourceFeed(Closing, BlobFeed):
 
     def _lost(self, why: str) -> None:
         """The source's connection was lost."""
-        self._spliced = self._done > 0
         self._emit("retry", why)
 
     def _emit(self, kind: EventKind, text: str | None = None) -> None:

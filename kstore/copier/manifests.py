@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from kstore import mediatypes as mt
 from kstore.copier.jobs import BlobJob
-from kstore.copier.options import LayerResult
-from kstore.copier.plan import ImagePlan, Plan
+from kstore.copier.options import CopyOptions, LayerResult
+from kstore.copier.plan import ImagePlan, Plan, identity
 from kstore.copier.transfer import Transfer
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
+from kstore.image import Image
 from kstore.interfaces import ImageDestination
 from kstore.manifest import RawManifest
 from kstore.manifest.convert import convert, rewrite_index
@@ -86,21 +87,32 @@ def layer_results(plan: Plan, transfer: Transfer) -> tuple[LayerResult, ...]:
 
 
 def write_documents(
-    plan: Plan, documents: Documents, destination: ImageDestination, *, signatures: bool
+    plan: Plan, documents: Documents, destination: ImageDestination, options: CopyOptions
 ) -> None:
-    """Write members before their index, then the signatures of all, if they are to be kept."""
+    """Write members before their index, then the signatures of all: those they have, if they are to
+    be kept, and new ones."""
     for member in documents.members:
         destination.write_manifest(member, instance=member.digest)
     destination.write_manifest(documents.top, via=documents.via)
-    if not signatures:
-        return
+    name = identity(destination, options)
     index = plan.selection.index
     if index is None:
-        if plan.images[0].image.signatures:
-            destination.write_signatures(plan.images[0].image.signatures)
+        _write_signatures(plan.images[0].image, documents.top, None, destination, options, name)
         return
     for image, member in zip(plan.images, documents.members, strict=True):
-        if image.image.signatures:
-            destination.write_signatures(image.image.signatures, instance=member.digest)
-    if index.signatures:
-        destination.write_signatures(index.signatures)
+        _write_signatures(image.image, member, member.digest, destination, options, name)
+    _write_signatures(index, documents.top, None, destination, options, name)
+
+
+def _write_signatures(
+    image: Image,
+    written: RawManifest,
+    instance: Digest | None,
+    destination: ImageDestination,
+    options: CopyOptions,
+    name: str,
+) -> None:
+    kept = () if options.remove_signatures else image.signatures
+    made = [signer.sign(written.digest, name).to_bytes() for signer in options.signers]
+    if kept or made:
+        destination.write_signatures([*kept, *made], instance=instance)

@@ -13,6 +13,8 @@ from kstore.descriptor import Descriptor
 from kstore.errors import InvalidInputError
 from kstore.manifest import RawManifest
 from kstore.platforms import Platform
+from kstore.reference import Named
+from kstore.signing.signer import Signer
 
 __all__ = ["CopyOptions", "CopyResult", "Instances", "LayerResult"]
 
@@ -38,6 +40,8 @@ class CopyOptions:
     ``compression_level``: gzip 1 to 9, zstd 1 to 22; None is fast and reasonable.
     ``preserve_digests``: refuse whatever would change a manifest.
     ``remove_signatures``: leave the signatures behind, so that a manifest may change.
+    ``signers``: what signs every manifest that is written, as the image ``sign_identity`` (None: as
+    the destination's own name).
     ``spool``: the directory of temporary files (None: where large ones belong on this machine).
     """
 
@@ -53,6 +57,8 @@ class CopyOptions:
     force_compression: bool = False
     preserve_digests: bool = False
     remove_signatures: bool = False
+    signers: tuple[Signer, ...] = ()
+    sign_identity: Named | None = None
     spool: Path | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +66,10 @@ class CopyOptions:
             raise InvalidInputError(f"{self.manifest_type!r:.120} is no type an image can have")
         if self.instances == "platforms" and not self.platforms:
             raise InvalidInputError("no platform was given of those to be copied")
+        if self.sign_identity is not None and self.sign_identity.is_bare:
+            raise InvalidInputError(
+                f"an image cannot be signed as {self.sign_identity}, which has no tag and no digest"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from kstore.manifest import Index, Manifest
 from kstore.manifest.convert import INDEX_OF, check_convertible, converted_layer_type
 from kstore.manifest.schema1 import Legacy
 
-__all__ = ["ImagePlan", "Plan", "make_plans"]
+__all__ = ["ImagePlan", "Plan", "identity", "make_plans"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ def make_plans(
     """
     traits, name = destination.traits, where(destination)
     _check_kinds(selection, traits, options, name)
+    identity(destination, options)
     frozen = _frozen(selection, destination, options)
     plans: list[Plan] = []
     refusals: list[UnsupportedError] = []
@@ -118,14 +119,31 @@ def make_plans(
     return plans
 
 
+def identity(destination: ImageDestination, options: CopyOptions) -> str:
+    """As what image manifests are signed; empty where none is.
+
+    Raises InvalidInputError if the destination has no name for it.
+    """
+    name = options.sign_identity or destination.reference.docker_reference
+    if name is None and options.signers:
+        raise InvalidInputError(
+            f"{where(destination)} has no name that could be signed",
+            hint="say with --sign-identity as what image it is to be signed",
+        )
+    return str(name or "") if options.signers else ""
+
+
 def _check_kinds(
     selection: Selection, traits: DestinationTraits, options: CopyOptions, name: str
 ) -> None:
-    signed = any(image.signatures for image in selection.all)
-    if signed and not options.remove_signatures and not traits.signatures:
+    signed = not options.remove_signatures and any(image.signatures for image in selection.all)
+    if signed and not traits.signatures:
         raise UnsupportedError(
-            f"{name} cannot keep the image's signatures", hint="leave them behind, if you may"
+            f"{name} cannot keep the image's signatures",
+            hint="--remove-signatures leaves them behind",
         )
+    if options.signers and not traits.signatures:
+        raise UnsupportedError(f"{name} cannot keep signatures, so that nothing is signed")
     if selection.index is not None and not traits.indexes:
         raise UnsupportedError(f"{name} takes one image, not an index", hint="choose a platform")
     for image in selection.images:

@@ -10,24 +10,20 @@ The file has no name, so that there is nothing to clean up, whatever happens.
 
 from __future__ import annotations
 
-import os
-import threading
-import zlib
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from kstore.blobs import storage_errors
-from kstore.compression import Pieces, decompressor, detect, pieces
+from kstore.compression import decompressor, detect, pieces
 from kstore.copier.jobs import Change
+from kstore.copier.packing import Crew, Seen, packed
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import DigestMismatchError
 from kstore.streams import ByteStream, Closing, Readable, pump
 
-__all__ = ["Crew", "Spool", "make_spool", "spool_directory"]
+__all__ = ["Spool", "make_spool", "spool_directory"]
 
 #: A layer may unpack to this many bytes whatever its own size ...
 FREE_BYTES = 4 << 30
@@ -36,8 +32,6 @@ MAX_RATIO = 250
 
 _MAGIC_BYTES = 6
 
-T = TypeVar("T")
-
 
 def spool_directory() -> Path:
     """Where large temporary files belong: on disk, where the machine has such a place."""
@@ -45,27 +39,6 @@ def spool_directory() -> Path:
 
     large = Path("/var/tmp")  # noqa: S108 - files there have no names
     return large if large.is_dir() else Path(tempfile.gettempdir())
-
-
-class Crew(Closing):
-    """Threads, one for each core, that work for all layers; started when there is work."""
-
-    def __init__(self) -> None:
-        self.size = len(os.sched_getaffinity(0))
-        self._started = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def submit(self, work: Callable[[bytearray], T], piece: bytearray) -> Future[T]:
-        """Let somebody do a piece of work; workers never wait for each other."""
-        with self._started:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.size, thread_name_prefix="pack")
-        return self._pool.submit(work, piece)
-
-    def close(self) -> None:
-        """Wait until everybody is done."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
 
 
 class Spool(Closing):
@@ -158,13 +131,10 @@ class _Work:
         made = Digest.new_hasher()
         # A plain layer's digest is its diffID, and whoever reads it checks that.
         same = source_kind == "none" and self._layer.digest.algorithm == "sha256"
-        seen = _Seen(hashed=not same)
-
-        def write(data: bytes) -> None:
+        seen = Seen(hashed=not same)
+        for data in packed(plain, pieces(kind, self._change.level), seen, self._crew):
             made.update(data)
             self._write(memoryview(data))
-
-        self._pack(plain, pieces(kind, self._change.level), seen, write)
         self._drain(stream)
         diff_id = self._checked(self._layer.digest if same else seen.digest)
         blob = Descriptor(self._change.media_type(kind), Digest.from_hasher(made), self._size)
@@ -178,28 +148,6 @@ class _Work:
             return kind, head
         limit = max(FREE_BYTES, MAX_RATIO * self._layer.size)
         return kind, decompressor(kind, head, max_output=limit)
-
-    def _pack(
-        self, plain: ByteStream, method: Pieces, seen: _Seen, write: Callable[[bytes], None]
-    ) -> None:
-        """Every piece is looked at in order, packed by whoever has time, and written in order."""
-        looking: Future[None] | None = None
-        packing: deque[Future[bytes]] = deque()
-        write(method.head)
-        while piece := _whole(plain, method.size):
-            if looking is not None:
-                looking.result()
-            looking = self._crew.submit(seen.update, piece)
-            packing.append(self._crew.submit(method.pack, piece))
-            if len(packing) > self._crew.size + 1:  # everybody has one, and the next is there
-                write(packing.popleft().result())
-        while packing:
-            write(packing.popleft().result())
-        if looking is None:
-            write(method.pack(b""))  # an empty layer is one piece, too
-        else:
-            looking.result()
-        write(method.tail(seen.crc, seen.length))
 
     def _write(self, view: memoryview) -> None:
         self._size += len(view)
@@ -218,36 +166,6 @@ class _Work:
                 f"layer {self._layer.digest} unpacks to {diff_id}, but the config says {wanted}"
             )
         return diff_id
-
-
-class _Seen:
-    """What is to be known about all plain bytes."""
-
-    def __init__(self, *, hashed: bool) -> None:
-        self.crc = self.length = 0
-        self._hasher = Digest.new_hasher() if hashed else None
-
-    def update(self, piece: bytearray) -> None:
-        self.crc = zlib.crc32(piece, self.crc)
-        self.length += len(piece)
-        if self._hasher is not None:
-            self._hasher.update(piece)
-
-    @property
-    def digest(self) -> Digest:
-        assert self._hasher is not None, "hashed"
-        return Digest.from_hasher(self._hasher)
-
-
-def _whole(plain: ByteStream, size: int) -> bytearray:
-    """The next ``size`` bytes; fewer only at the end."""
-    piece = bytearray(size)
-    view, filled = memoryview(piece), 0
-    while filled < size and (count := plain.readinto(view[filled:]) or 0):
-        filled += count
-    view.release()
-    del piece[filled:]
-    return piece
 
 
 class _Head(ByteStream):

@@ -9,7 +9,7 @@ from kstore.copier.options import CopyOptions
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import InvalidManifestError, UnsupportedError
-from kstore.image import Image, TrustPolicy, UnparsedImage, admit, choose_member
+from kstore.image import Image, TrustPolicy, UnparsedImage, admit, admit_index, choose_member
 from kstore.interfaces import ImageDestination, ImageSource
 from kstore.manifest import Index, RawManifest
 from kstore.platforms import host_platform
@@ -51,11 +51,15 @@ def where(session: ImageSource | ImageDestination) -> str:
 
 
 def select(source: ImageSource, policy: TrustPolicy, options: CopyOptions) -> Selection:
-    """The images to copy; each is admitted by ``policy`` first, the index too.
+    """The images to copy; each is admitted by ``policy`` first.
+
+    So is an index, but its members' signatures do for it, unless it is to be copied alone.
 
     Raises PolicyRejectedError, PlatformNotFoundError, InvalidManifestError.
     """
-    top = Image(admit(UnparsedImage(source), policy))
+    unparsed = UnparsedImage(source)
+    ask = admit if options.instances == "index-only" else admit_index
+    top = Image(ask(unparsed, policy))
     if not isinstance(top.document, Index):
         if options.instances == "index-only":
             raise UnsupportedError(f"{where(source)} is one image, not an index")
@@ -63,6 +67,8 @@ def select(source: ImageSource, policy: TrustPolicy, options: CopyOptions) -> Se
     if options.instances == "index-only":
         return Selection((), top)
     chosen = _chosen(top.document, options, where(source))
+    if not chosen:
+        admit(unparsed, policy)  # there is no member that could answer for it
     _check_size(chosen, where(source))
     images = tuple(_member(source, member, policy) for member in chosen)
     if options.instances == "system":

@@ -15,8 +15,9 @@ from typing import Protocol, TypeVar
 
 from kstore.copier.blobs import MadeBytes, MadeFeed, OtherBytesError, SourceFeed
 from kstore.copier.jobs import BlobJob, Key, Moved
+from kstore.copier.packing import Crew
 from kstore.copier.progress import Event, ProgressSink
-from kstore.copier.recompress import Crew, Spool, make_spool
+from kstore.copier.recompress import Spool, make_spool
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
 from kstore.errors import CancelledError, IntegrityError, KstoreError, StorageError
@@ -38,13 +39,18 @@ T = TypeVar("T")
 class Facts(Protocol):
     """What is known about layers; see :class:`kstore.store.FactTable`."""
 
-    def about(self, digest: Digest) -> LayerFact | None: ...
+    def about(self, digest: Digest) -> LayerFact | None:
+        """What is known about a layer blob."""
+        ...
 
     def packed(
         self, diff_id: Digest, compression: str, level: int | None = None
-    ) -> tuple[LayerFact, ...]: ...
+    ) -> tuple[LayerFact, ...]:
+        """Blobs that unpack to ``diff_id`` and were compressed so."""
+        ...
 
-    def record(self, facts: Iterable[LayerFact]) -> None: ...
+    def record(self, facts: Iterable[LayerFact]) -> None:
+        """Remember what was found out."""
 
 
 class Transfer(Closing):

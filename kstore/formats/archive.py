@@ -39,6 +39,7 @@ class ArchiveMember(Closing):
     """The content of one file, from ``offset`` on; ``size`` is that of the whole file."""
 
     validator: str | None = None
+    spliced: bool = False
 
     def __init__(self, file: PlainFile, place: _Place, offset: int) -> None:
         self._file = file

@@ -39,7 +39,6 @@ MANIFEST_OF: Mapping[str, str] = {index: manifest for manifest, index in INDEX_O
 #: On an attestation: the digest of the member of the same index it speaks of.
 ATTESTATION_OF = "vnd.docker.reference.digest"
 
-_CONFIG = {mt.OCI_MANIFEST: mt.OCI_CONFIG, mt.DOCKER_MANIFEST: mt.DOCKER_CONFIG}
 _FOREIGN = {
     (mt.OCI_MANIFEST, "none"): mt.OCI_NONDISTRIBUTABLE,
     (mt.OCI_MANIFEST, "gzip"): mt.OCI_NONDISTRIBUTABLE + "+gzip",
@@ -91,7 +90,7 @@ def convert(
     check_convertible(raw, manifest, config, target)
     document = _document(raw)
     document["mediaType"] = target
-    document["config"]["mediaType"] = _CONFIG[target]
+    document["config"]["mediaType"] = mt.CONFIG_OF[target]
     document["layers"] = [
         _layer(entry, layer, edits.get(layer.digest), target)
         for entry, layer in zip(document["layers"], manifest.layers, strict=True)
@@ -108,7 +107,7 @@ def check_convertible(
 ) -> None:
     """UnsupportedError if ``manifest``, the view of ``raw``, cannot become a ``target``."""
     what = f"manifest {raw.digest}"
-    if target not in _CONFIG:
+    if target not in mt.CONFIG_OF:
         raise UnsupportedError(f"{what} cannot become a {target!r:.120}")
     if not manifest.is_image:
         kind = manifest.artifact_type or manifest.config.media_type

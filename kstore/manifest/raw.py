@@ -81,6 +81,7 @@ class RawManifest:
 
     @property
     def is_index(self) -> bool:
+        """Whether this lists manifests instead of layers."""
         return self.media_type in mt.INDEXES
 
     @property

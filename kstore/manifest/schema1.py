@@ -40,10 +40,15 @@ class LegacyLayer:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """A schema 1 manifest: the steps, base first; there is at least one."""
+    """A schema 1 manifest: the steps, base first; there is at least one.
+
+    ``name`` (without a registry) and ``tag`` are what the manifest says it is called.
+    """
 
     media_type: str
     steps: tuple[LegacyLayer, ...]
+    name: str | None = None
+    tag: str | None = None
 
     @property
     def layers(self) -> tuple[Digest, ...]:
@@ -76,7 +81,17 @@ def parse_legacy(raw: RawManifest) -> Legacy:
         _step(blob, entry, f"layer {number} of {what}")
         for number, (blob, entry) in enumerate(zip(blobs, history, strict=True))
     ]
-    return Legacy(raw.media_type, tuple(reversed(_one_line(steps, what))))
+    return Legacy(
+        raw.media_type,
+        tuple(reversed(_one_line(steps, what))),
+        name=_own_text(document, "name"),
+        tag=_own_text(document, "tag"),
+    )
+
+
+def _own_text(document: Mapping[str, Any], key: str) -> str | None:
+    value = document.get(key)
+    return value if isinstance(value, str) and value else None
 
 
 def _step(blob: Any, entry: Any, what: str) -> LegacyLayer:

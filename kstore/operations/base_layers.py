@@ -1,14 +1,16 @@
-"""The layers below a working container, and what they show together."""
+"""The layers below a working container, its own one, and what they show together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
 from kstore.compression import decompressor, detect
 from kstore.descriptor import Descriptor
-from kstore.errors import BlobNotFoundError, ImageNotFoundError
+from kstore.errors import BlobNotFoundError, ImageNotFoundError, StoreDamagedError
 from kstore.formats.layer_tar import TarReader
 from kstore.manifest import RawManifest, parse_image
 from kstore.operations.layer_stream import MAX_TAR
@@ -18,7 +20,7 @@ from kstore.tree.contents import Contents
 from kstore.tree.layer import LayerTar, TreeRules
 from kstore.tree.squash import LayerOpener, SquashedTar
 
-__all__ = ["hold_base", "layer_openers", "shown_files"]
+__all__ = ["has_files", "hold_base", "layer_openers", "read_base", "shown_files"]
 
 #: What the base shows, without the contents of files: found out once, and kept.
 _OUTLINE = "base.tar"
@@ -30,16 +32,38 @@ def hold_base(store: Store, lease: Lease, record: ContainerRecord) -> RawManifes
 
     Raises ImageNotFoundError naming the container if the image is gone.
     """
-    if record.image_id is None or record.manifest is None:
-        return None
+    with _gone_is_named(record):
+        if record.image_id is not None and record.manifest is not None:
+            image = store.image(record.image_id)
+            lease.hold_image(Found(image, None, record.manifest))
+    return read_base(store, record)
+
+
+def read_base(store: Store, record: ContainerRecord) -> RawManifest | None:
+    """The manifest a container was made from; None for scratch.  Raises as :func:`hold_base`."""
+    with _gone_is_named(record):
+        return store.read_manifest(record.manifest) if record.manifest is not None else None
+
+
+@contextlib.contextmanager
+def _gone_is_named(record: ContainerRecord) -> Iterator[None]:
     try:
-        image = store.image(record.image_id)
-        lease.hold_image(Found(image, None, record.manifest))
-        return store.read_manifest(record.manifest)
+        yield
     except (ImageNotFoundError, BlobNotFoundError) as exc:
         raise ImageNotFoundError(
-            f"the image {record.image_id[:12]} of container {record.name} is gone",
+            f"the image {str(record.image_id)[:12]} of container {record.name} is gone",
             hint="pull or load that image again",
+        ) from exc
+
+
+def has_files(record: ContainerRecord) -> bool:
+    """Whether anything is in a container's writable layer; StoreDamagedError."""
+    try:
+        return bool(os.listdir(record.upper))  # noqa: PTH208 - only whether there is any
+    except OSError as exc:
+        raise StoreDamagedError(
+            f"cannot read the files of container {record.name}: {exc.strerror}",
+            hint=f"kstore rm {record.name}",
         ) from exc
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +16,6 @@ from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
     InvalidInputError,
-    StoreDamagedError,
     UnsupportedError,
 )
 from kstore.manifest import (
@@ -28,7 +26,7 @@ from kstore.manifest import (
     parse_image,
 )
 from kstore.manifest.convert import convert
-from kstore.operations.base_layers import hold_base, layer_openers
+from kstore.operations.base_layers import has_files, hold_base, layer_openers
 from kstore.operations.changes import require_text
 from kstore.operations.draft import Draft
 from kstore.operations.inspect import time_text
@@ -43,8 +41,6 @@ from kstore.tree.squash import SquashedTar
 __all__ = ["CommitOptions", "CommitResult", "commit_container"]
 
 _MANIFESTS = {"oci": mt.OCI_MANIFEST, "docker": mt.DOCKER_MANIFEST}
-_CONFIGS = {mt.OCI_MANIFEST: mt.OCI_CONFIG, mt.DOCKER_MANIFEST: mt.DOCKER_CONFIG}
-_CREATED_BY = "kstore commit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +183,8 @@ class _Commit:
         with self._tar(base, warn) as tar:
             if tar is None:
                 return None
-            packed = PackedLayer(tar, kind, level, progress=progress, cancel=cancel)
-            digest, size = self._lease.put_stream(packed, cancel=cancel)
+            with PackedLayer(tar, kind, level, progress=progress, cancel=cancel) as packed:
+                digest, size = self._lease.put_stream(packed, cancel=cancel)
         media_type = mt.layer_type(self._target, kind)
         assert media_type is not None, "checked at the beginning"
         return _NewLayer(Descriptor(media_type, digest, size), packed.diff_id)
@@ -197,14 +193,8 @@ class _Commit:
     def _tar(self, base: _Base, warn: Callable[[str], None]) -> Iterator[Readable | None]:
         upper = self._record.upper
         newest = int(self._moment.timestamp()) if self._options.timestamp else None
-        try:
-            empty = not os.listdir(upper)  # noqa: PTH208 - only whether there is any
-        except OSError as exc:
-            raise StoreDamagedError(
-                f"cannot read the files of container {self._record.name}: {exc.strerror}",
-                hint=f"kstore rm {self._record.name}",
-            ) from exc
-        if empty and base.blobs and not self._options.squash:
+        changed = has_files(self._record)
+        if base.blobs and not changed and not self._options.squash:
             yield None
             return
         rules = TreeRules(removals=True, newest=newest)
@@ -228,7 +218,7 @@ class _Commit:
             blobs.append(layer.blob.to_json())
             diff_ids.append(str(layer.diff_id))
         config = self._lease.put_bytes(
-            _dump(self._config(diff_ids, empty=layer is None)), _CONFIGS[self._target]
+            _dump(self._config(diff_ids, empty=layer is None)), mt.CONFIG_OF[self._target]
         )
         document: dict[str, Any] = {
             "schemaVersion": 2,
@@ -242,29 +232,17 @@ class _Commit:
         return RawManifest.receive(_dump(document), self._target)
 
     def _config(self, diff_ids: list[str], *, empty: bool) -> dict[str, Any]:
-        config = dict(self._draft.data.config)
+        data = self._draft.data
+        config = dict(data.config)
         stamp = time_text(self._moment)
         history = list(config.get("history") or [])
         if self._options.squash:  # what these entries made is in the one layer now
             history = [{**entry, "empty_layer": True} for entry in history]
         config["created"] = stamp
         config["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-        config["history"] = [*history, self._history_entry(stamp, empty=empty)]
+        entry = data.history_entry(stamp, message=self._options.message, empty=empty)
+        config["history"] = [*history, entry]
         return config
-
-    def _history_entry(self, stamp: str | None, *, empty: bool) -> dict[str, Any]:
-        comment = self._options.message or self._draft.comment
-        entry: dict[str, Any] = {
-            "created": stamp,
-            "created_by": self._draft.created_by or _CREATED_BY,
-        }
-        if self._draft.author:
-            entry["author"] = self._draft.author
-        if comment:
-            entry["comment"] = comment
-        if empty:
-            entry["empty_layer"] = True
-        return entry
 
 
 def _dump(document: dict[str, Any]) -> bytes:

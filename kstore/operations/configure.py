@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError
-from kstore.operations.draft import CopyData, Draft
+from kstore.operations.draft import Draft, DraftData
 from kstore.store import Store
 
 __all__ = ["ConfigEdits", "configure_container"]
@@ -44,7 +44,7 @@ class ConfigEdits:
     comment: str | None = None
 
 
-def configure_container(store: Store, container: str, edits: ConfigEdits) -> CopyData:
+def configure_container(store: Store, container: str, edits: ConfigEdits) -> DraftData:
     """Change the settings of a container, all of them or none; what they are now.
 
     Raises NotFoundError, InvalidInputError for a setting that makes no sense, StorageError.

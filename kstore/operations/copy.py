@@ -9,8 +9,9 @@ from typing import TypeVar
 from kstore.copier import CopyOptions, CopyResult, Facts, copy_image
 from kstore.copier.progress import Event, ProgressSink, ignore
 from kstore.errors import InvalidInputError, InvalidReferenceError, NotFoundError, RemoteError
+from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
 from kstore.transports import FACTORIES, STORE_TRANSPORTS, Transports, split_transport
 from kstore.transports.storage import StorageReference
@@ -31,14 +32,15 @@ def copy(
     destination: ImageReference,
     options: CopyOptions | None = None,
     *,
+    policy: TrustPolicy = ACCEPT_ANYTHING,
     retries: int = 0,
     progress: ProgressSink = ignore,
     cancel: Cancel | None = None,
 ) -> CopyResult:
     """Copy ``source`` to ``destination``; see ``copier.copy_image`` for how and what it raises.
 
-    ``retries``: further attempts after a failure of the network.  InvalidInputError if both are
-    the same image and nothing about it is to change.
+    ``policy``: which images are trusted; ``retries``: further attempts after a failure of the
+    network.  InvalidInputError if both are the same image and nothing about it is to change.
     """
     options = options or CopyOptions()
     if _is_same(source, destination) and not _changes(options):
@@ -52,7 +54,7 @@ def copy(
         return copy_image(
             source,
             destination,
-            AcceptAnything(),
+            policy,
             options,
             facts=facts,
             progress=progress,
@@ -148,6 +150,7 @@ def _changes(options: CopyOptions) -> bool:
         options.manifest_type
         or options.compression
         or options.remove_signatures
+        or options.signers
         or options.instances == "platforms"
         or options.platform
     )

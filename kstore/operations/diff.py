@@ -11,6 +11,7 @@ from kstore.errors import BlobNotFoundError, IntegrityError, StoreDamagedError
 from kstore.formats.layer_tar import TarLimits, TarReader
 from kstore.formats.spool import file_errors
 from kstore.manifest import parse_image
+from kstore.operations.base_layers import read_base
 from kstore.operations.layer_stream import MAX_TAR
 from kstore.store import ContainerRecord, Store
 from kstore.streams import Cancel, VerifiedStream
@@ -42,12 +43,11 @@ def diff_container(
 ) -> tuple[Change, ...]:
     """What was done in a working container to the image it was made from.
 
-    Raises BlobNotFoundError if that image is gone, StorageError, and what :func:`diff_image` does.
+    Raises ImageNotFoundError if that image is gone, StorageError, and what :func:`diff_image` does.
     """
     below = Contents()
-    if record.manifest is not None:
-        layers = parse_image(store.read_manifest(record.manifest)).layers
-        _stack(store, below, layers, (), cancel)
+    if (base := read_base(store, record)) is not None:
+        _stack(store, below, parse_image(base).layers, (), cancel)
     whole = below.copy()
     rules = TreeRules(removals=True, hollow=True)
     with LayerTar(record.upper, rules, warn=lambda _: None) as tar:

@@ -23,15 +23,17 @@ from kstore.store import ContainerRecord, Found, Store
 from kstore.store.containers import DESCRIPTION
 from kstore.streams import read_limited
 
-__all__ = ["CopyData", "Draft"]
+__all__ = ["TYPE", "Draft", "DraftData"]
 
-_TYPE: Final = "kstore container 1"
+#: What the description of a container says it is.
+TYPE: Final = "kstore container 1"
+_CREATED_BY: Final = "kstore commit"
 #: Bytes of a description: config and annotations have these limits, too.
 _MAX_SIZE: Final = MAX_CONFIG_SIZE + MAX_MANIFEST_SIZE
 
 
 @dataclass(frozen=True, slots=True)
-class CopyData:
+class DraftData:
     """A snapshot of a draft.
 
     ``image`` and ``image_id`` are the name and the ID of the image it began from, None for
@@ -54,6 +56,23 @@ class CopyData:
         """The config in this project's terms."""
         return ImageConfig.parse(json.dumps(self.config).encode())
 
+    def history_entry(
+        self, stamp: str | None, *, message: str | None = None, empty: bool = False
+    ) -> dict[str, Any]:
+        """The new entry of the history, as JSON knows it.
+
+        ``stamp`` is its date (RFC 3339), ``message`` a comment instead of that of the settings;
+        ``empty``: there is no layer of this step.
+        """
+        entry: dict[str, Any] = {"created": stamp, "created_by": self.created_by or _CREATED_BY}
+        if self.view.author:
+            entry["author"] = self.view.author
+        if comment := message or self.comment:
+            entry["comment"] = comment
+        if empty:
+            entry["empty_layer"] = True
+        return entry
+
 
 class Draft:
     """The settings of an image to come.
@@ -70,17 +89,18 @@ class Draft:
         self._check()
 
     @classmethod
-    def of_scratch(cls) -> Self:
-        """An image without anything, for this machine's platform."""
+    def of_scratch(cls, home: ContainerRecord | None = None) -> Self:
+        """An image without anything, for this machine's platform; ``home``: see of_image."""
         platform = host_platform()
         config: dict[str, Any] = {"architecture": platform.architecture, "os": platform.os}
         if platform.variant:
             config["variant"] = platform.variant
-        return cls({"type": _TYPE, "annotations": {}, "config": config}, "the new image", None)
+        return cls({"type": TYPE, "annotations": {}, "config": config}, "the new image", home)
 
     @classmethod
-    def of_image(cls, store: Store, found: Found) -> Self:
-        """The settings of an image of the store.
+    def of_image(cls, store: Store, found: Found, home: ContainerRecord | None = None) -> Self:
+        """The settings of an image of the store; ``home`` is the container :meth:`save` writes
+        them into.
 
         Raises InvalidManifestError, BlobNotFoundError, StoreDamagedError.
         """
@@ -93,13 +113,13 @@ class Draft:
         config["architecture"] = config.get("architecture") or platform.architecture
         name = found.name or next((record.name for record in found.image.names), None)
         document = {
-            "type": _TYPE,
+            "type": TYPE,
             "image": None if name is None else str(name),
             "image-id": found.image.id,
             "annotations": dict(manifest.annotations),
             "config": config,
         }
-        return cls(document, what, None)
+        return cls(document, what, home)
 
     @classmethod
     def of_container(cls, record: ContainerRecord) -> Self:
@@ -117,9 +137,14 @@ class Draft:
                 f"cannot read {what}: {exc.strerror}", hint=f"kstore rm {record.name}"
             ) from exc
         document = strictjson.as_object(strictjson.loads(data, what, cap=_MAX_SIZE), what)
-        if document.get("type") != _TYPE:
+        if document.get("type") != TYPE:
             raise IntegrityError(f"{what} is of the unknown type {document.get('type')!r:.80}")
         return cls(document, what, record)
+
+    @property
+    def home(self) -> ContainerRecord | None:
+        """The container that :meth:`save` writes the settings into."""
+        return self._home
 
     def _check(self) -> None:
         """Everything has the type it must have."""
@@ -132,10 +157,10 @@ class Draft:
         ImageConfig.parse(_dump(self._document["config"]), self._what)
 
     @property
-    def data(self) -> CopyData:
+    def data(self) -> DraftData:
         """The settings as they are now; later changes do not show in it."""
         copy = json.loads(_dump(self._document))
-        return CopyData(
+        return DraftData(
             container_id=self._home.id if self._home else None,
             container_name=self._home.name if self._home else None,
             image=copy.get("image"),
@@ -185,6 +210,7 @@ class Draft:
 
     @property
     def os(self) -> str | None:
+        """The operating system, in Go's words (``linux``)."""
         return self._config.get("os") or None
 
     @os.setter
@@ -193,6 +219,7 @@ class Draft:
 
     @property
     def architecture(self) -> str | None:
+        """The processor, in Go's words (``amd64``)."""
         return self._config.get("architecture") or None
 
     @architecture.setter
@@ -201,6 +228,7 @@ class Draft:
 
     @property
     def author(self) -> str | None:
+        """Who made the image."""
         return self._config.get("author") or None
 
     @author.setter
@@ -240,9 +268,11 @@ class Draft:
         return dict(self._document.get("annotations") or {})
 
     def set_annotation(self, key: str, value: str | None) -> None:
+        """Set an annotation of the manifest."""
         self._document["annotations"] = _with(self.annotations, key, value)
 
     def set_label(self, key: str, value: str | None) -> None:
+        """Set a label of the config."""
         _keep(self._run, "Labels", _with(self._run.get("Labels") or {}, key, value))
 
     def set_env(self, key: str, value: str | None) -> None:

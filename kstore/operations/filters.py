@@ -1,18 +1,21 @@
 """Choosing images: the NAME argument and ``--filter``.
 
-=======================  ========================================================================
-``dangling=true|false``  the image has no name / has one
-``label=KEY[=VALUE]``    its config has the label
-``reference=PATTERN``    the name is one that the pattern means; given twice: either
-``before=IMAGE``         created earlier than that image (a name or an ID)
-``since=IMAGE``          created later; ``after=`` is the same
-``until=TIME``           created earlier than a time (``2024-01-31``) or longer ago (``24h``)
-``id=DIGITS``            the ID begins so
-``digest=ALG:DIGITS``    the digest of its manifest, or of the index its name stands for, does
-``platform=OS/ARCH``     made for that platform; ``/VARIANT`` may follow
-=======================  ========================================================================
+===========================  ====================================================================
+``dangling=true|false``      the image has no name / has one
+``intermediate=true|false``  it has no name, and another image is built upon it / or not so
+``containers=true|false``    working containers were made from it / none was
+``label=KEY[=VALUE]``        its config has the label
+``reference=PATTERN``        the name is one that the pattern means; given twice: either
+``before=IMAGE``             created earlier than that image (a name or an ID)
+``since=IMAGE``              created later; ``after=`` is the same
+``until=TIME``               created earlier than a time (``2024-01-31``) or longer ago (``24h``)
+``id=DIGITS``                the ID begins so
+``digest=ALG:DIGITS``        the digest of its manifest, or of the index its name stands for, does
+``platform=OS/ARCH``         made for that platform; ``/VARIANT`` may follow
+===========================  ====================================================================
 
-``KEY!=VALUE`` is the contrary, for the image as a whole; times have none.
+``KEY!=VALUE`` is the contrary, for the image as a whole.  An image that does not say when it was
+made was not made before or after anything.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ __all__ = ["ImageFilter", "parse_filters", "reference_filter"]
 #: More filters than anyone writes; SQLite bounds how much can be asked at once.
 _MOST = 100
 _REFERENCE = "reference"
+_Make = Callable[[Store, str], "ImageFilter"]
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})", re.ASCII)
 _DIGEST = re.compile(rf"(?:{'|'.join(ALGORITHMS)}):[0-9a-f]{{1,128}}", re.ASCII)
 
@@ -67,10 +71,9 @@ def parse_filters(store: Store, expressions: Sequence[str]) -> tuple[ImageFilter
     for key, negated, value in parts:
         if key == _REFERENCE:
             (unwanted if negated else wanted).append(NamePattern(value))
-        elif key in _TIMES:
-            filters.append(_TIMES[key](store, value))
         else:
-            filters.append(_FILTERS[key](value, negated))
+            found = _FILTERS[key](store, value)
+            filters.append(ImageFilter(~found.condition) if negated else found)
     if wanted:
         filters.append(_one_of(wanted))
     if unwanted:
@@ -88,7 +91,7 @@ def reference_filter(value: str) -> ImageFilter:
 
 def _split(expression: str) -> Iterable[tuple[str, bool, str]]:
     """The (key, negated, value) of each filter in a text."""
-    keys = "|".join(_known())
+    keys = "|".join(_KEYS)
     next_filter = rf"(?=\s*(?:{keys})\s*!?=)"
     for text in re.split(rf"(?<!\\),{next_filter}", expression):
         key, equals, value = text.partition("=")
@@ -96,29 +99,34 @@ def _split(expression: str) -> Iterable[tuple[str, bool, str]]:
         key = key.removesuffix("!").strip()
         if not equals:
             raise InvalidInputError(f"filter {text[:200]!r} is not KEY=VALUE")
-        if key not in _known():
-            raise InvalidInputError(
-                f"unknown filter {key[:100]!r} (known: {', '.join(sorted(_known()))})"
-            )
-        if negated and key in _TIMES:
-            raise InvalidInputError(f"filter {key}= has no contrary {key}!=")
+        if key not in _KEYS:
+            raise _unknown(key)
         yield key, negated, re.sub(rf"\\,{next_filter}", ",", value)
 
 
-def _known() -> tuple[str, ...]:
-    return (*_FILTERS, *_TIMES, _REFERENCE)
+def _unknown(key: str) -> InvalidInputError:
+    import difflib
+
+    near = difflib.get_close_matches(key, _KEYS, n=1)
+    return InvalidInputError(
+        f"unknown filter {key[:100]!r} (known: {', '.join(_KEYS)})",
+        hint=f"did you mean {near[0]}?" if near else None,
+    )
 
 
 # ---- by what an image is
 
 
-def _dangling(value: str, negated: bool) -> ImageFilter:
-    if value not in ("true", "false"):
-        raise InvalidInputError(f"filter dangling= takes true or false, not {value[:100]!r}")
-    return _is(conditions.named(), negated=(value == "true") is not negated)
+def _yes_or_no(key: str, condition: conditions.Condition) -> _Make:
+    def make(_store: Store, value: str) -> ImageFilter:
+        if value not in ("true", "false"):
+            raise InvalidInputError(f"filter {key}= takes true or false, not {value[:100]!r}")
+        return ImageFilter(condition if value == "true" else ~condition)
+
+    return make
 
 
-def _label(value: str, negated: bool) -> ImageFilter:
+def _label(_store: Store, value: str) -> ImageFilter:
     key, equals, wanted = value.partition("=")
     if not key:
         raise InvalidInputError("filter label= takes KEY or KEY=VALUE")
@@ -126,36 +134,30 @@ def _label(value: str, negated: bool) -> ImageFilter:
         value.encode()
     except UnicodeEncodeError as exc:  # bytes of the command line that are no text
         raise InvalidInputError(f"filter label={value[:200]!a} is not UTF-8") from exc
-    return _is(conditions.labelled(key, wanted if equals else None), negated)
+    return ImageFilter(conditions.labelled(key, wanted if equals else None))
 
 
-def _id(value: str, negated: bool) -> ImageFilter:
+def _id(_store: Store, value: str) -> ImageFilter:
     match = _ID.fullmatch(value)
     if match is None:
         raise InvalidInputError(
             f"filter id= takes the first hex digits of an image ID, not {value[:100]!r}"
         )
-    return _is(conditions.id_begins(match[1]), negated)
+    return ImageFilter(conditions.id_begins(match[1]))
 
 
-def _platform(value: str, negated: bool) -> ImageFilter:
-    return _is(conditions.on_platform(Platform.parse(value)), negated)
-
-
-def _is(condition: conditions.Condition, negated: bool) -> ImageFilter:
-    return ImageFilter(~condition if negated else condition)
+def _platform(_store: Store, value: str) -> ImageFilter:
+    return ImageFilter(conditions.on_platform(Platform.parse(value)))
 
 
 # ---- by what its names are and lead to
 
 
-def _digest(value: str, negated: bool) -> ImageFilter:
+def _digest(_store: Store, value: str) -> ImageFilter:
     if _DIGEST.fullmatch(value) is None:
         raise InvalidInputError(
             f"filter digest= takes ALGORITHM:HEX or the start of it, not {value[:100]!r}"
         )
-    if negated:
-        return ImageFilter(~conditions.digest_begins(value))
 
     def shows(image: ImageRecord, name: NameRecord | None) -> bool:
         has = image.manifests if name is None else (name.manifest, name.target, name.via)
@@ -204,16 +206,17 @@ def _date_of(store: Store, key: str, value: str) -> dt.datetime:
     return image.created
 
 
-_FILTERS: Mapping[str, Callable[[str, bool], ImageFilter]] = {
-    "dangling": _dangling,
-    "digest": _digest,
-    "id": _id,
-    "label": _label,
-    "platform": _platform,
-}
-_TIMES: Mapping[str, Callable[[Store, str], ImageFilter]] = {
+_FILTERS: Mapping[str, _Make] = {
     "after": _since,
     "before": _before,
+    "containers": _yes_or_no("containers", conditions.begun_with()),
+    "dangling": _yes_or_no("dangling", ~conditions.named()),
+    "digest": _digest,
+    "id": _id,
+    "intermediate": _yes_or_no("intermediate", conditions.intermediate()),
+    "label": _label,
+    "platform": _platform,
     "since": _since,
     "until": _until,
 }
+_KEYS = sorted([*_FILTERS, _REFERENCE])

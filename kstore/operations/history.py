@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kstore.errors import NotFoundError
 from kstore.operations.inspect import inspect_image
@@ -18,7 +18,8 @@ __all__ = ["HistoryRow", "image_history", "name_history"]
 class HistoryRow:
     """One step of an image's making.
 
-    ``id`` is the image's on the newest row and None on the others; ``size`` is the layer's as
+    ``id`` is the image's on the newest row and None on the others, and ``tags`` are its names with
+    a tag; ``size`` is the layer's as
     stored, in bytes, and None where the config names more layers than the manifest has.
     """
 
@@ -28,6 +29,7 @@ class HistoryRow:
     size: int | None
     comment: str
     empty: bool
+    tags: tuple[str, ...] = ()
 
 
 def image_history(store: Store, text: str) -> tuple[HistoryRow, ...]:
@@ -49,15 +51,7 @@ def image_history(store: Store, text: str) -> tuple[HistoryRow, ...]:
         )
     rows.reverse()
     if rows:
-        first = rows[0]
-        rows[0] = HistoryRow(
-            inspection.image.id,
-            first.created,
-            first.created_by,
-            first.size,
-            first.comment,
-            first.empty,
-        )
+        rows[0] = replace(rows[0], id=inspection.image.id, tags=inspection.repo_tags)
     return tuple(rows)
 
 

@@ -13,7 +13,7 @@ from kstore.store import ImageRecord, NameRecord, Store
 if TYPE_CHECKING:
     from kstore.operations.filters import ImageFilter
 
-__all__ = ["ImageSummary", "list_images"]
+__all__ = ["ImageSummary", "list_chosen", "list_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,11 @@ def list_images(
     hold.  Only images that can meet them are loaded.  Raises InvalidInputError, and
     ImageNotFoundError or AmbiguousNameError for an image that a filter names.
     """
-    chosen = _chosen(store, argument, filters)
+    return list_chosen(store, _chosen(store, argument, filters))
+
+
+def list_chosen(store: Store, chosen: Sequence[ImageFilter]) -> list[ImageSummary]:
+    """The rows that pass all filters, newest image first."""
     images = store.images([each.condition for each in chosen])
     return [
         row

@@ -7,38 +7,38 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from kstore import mediatypes as mt
 from kstore.digest import Digest
 from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, Manifest, RawManifest, parse_image
 from kstore.store import ImageRecord, NameRecord, Store
+from kstore.streams import Cancel
 
-__all__ = ["ImageInspection", "inspect_image", "time_text"]
+__all__ = ["ImageInspection", "inspect_image", "repo_digests", "repo_tags", "time_text"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInspection:
-    """One image through one of its manifests."""
+    """One image through one of its manifests.
+
+    ``unpacked_size``: bytes of its layers as tars, None where that is not known.
+    """
 
     image: ImageRecord
     raw: RawManifest
     manifest: Manifest
     config: ImageConfig
     config_json: dict[str, Any]
+    unpacked_size: int | None = None
 
     @property
     def repo_tags(self) -> tuple[str, ...]:
         """Names with a tag."""
-        return tuple(str(r.name) for r in self.image.names if r.name.tag is not None)
+        return repo_tags(self.image)
 
     @property
     def repo_digests(self) -> tuple[str, ...]:
-        """``repository@digest`` for every name, by the manifest it means and the index that came
-        from."""
-        found = {
-            str(record.name.with_digest(digest)): None
-            for record in self.image.names
-            for digest in _digests(record)
-        }
-        return tuple(found)
+        """See :func:`repo_digests`."""
+        return repo_digests(self.image)
 
     def to_json(self) -> dict[str, Any]:
         """The inspection with the keys podman uses, sizes in bytes, times in RFC 3339."""
@@ -58,11 +58,14 @@ class ImageInspection:
             "Os": config.platform.os,
             "Variant": config.platform.variant or "",
             "Size": self.image.size,
+            "VirtualSize": self.image.size,
+            "UnpackedSize": self.unpacked_size,
             "Labels": dict(config.run.labels),
             "Annotations": dict(self.manifest.annotations),
             "ManifestType": self.raw.media_type,
             "Manifests": [str(digest) for digest in self.image.manifests],
             "Config": self.config_json.get("config") or {},
+            "GraphDriver": {"Name": "kstore", "Data": {}},
             "RootFS": {"Type": "layers", "Layers": [str(d) for d in config.diff_ids]},
             "Layers": [
                 {"MediaType": la.media_type, "Digest": str(la.digest), "Size": la.size}
@@ -73,8 +76,26 @@ class ImageInspection:
         }
 
 
-def inspect_image(store: Store, text: str) -> ImageInspection:
-    """Inspect the image ``text`` (name or ID).
+def repo_tags(image: ImageRecord) -> tuple[str, ...]:
+    """The names of an image that have a tag."""
+    return tuple(str(record.name) for record in image.names if record.name.tag is not None)
+
+
+def repo_digests(image: ImageRecord) -> tuple[str, ...]:
+    """``repository@digest`` for every name, by the manifest it means and the index that came
+    from."""
+    found = {
+        str(record.name.with_digest(digest)): None
+        for record in image.names
+        for digest in _digests(record)
+    }
+    return tuple(found)
+
+
+def inspect_image(
+    store: Store, text: str, *, measure: bool = False, cancel: Cancel | None = None
+) -> ImageInspection:
+    """Inspect the image ``text`` (name or ID); ``measure`` its unpacked size by unpacking it.
 
     Raises ImageNotFoundError, AmbiguousNameError, StoreDamagedError.
     """
@@ -88,7 +109,20 @@ def inspect_image(store: Store, text: str) -> ImageInspection:
         manifest=manifest,
         config=ImageConfig.parse(data, f"config of {text}"),
         config_json=json.loads(data),
+        unpacked_size=_unpacked_size(store, manifest, measure, cancel),
     )
+
+
+def _unpacked_size(
+    store: Store, manifest: Manifest, measure: bool, cancel: Cancel | None
+) -> int | None:
+    if all(mt.layer_compression(layer.media_type) == "none" for layer in manifest.layers):
+        return sum(layer.size for layer in manifest.layers)
+    if not measure:
+        return None
+    from kstore.operations.sizes import unpacked_size  # the rest starts faster
+
+    return unpacked_size(store, manifest, cancel)
 
 
 def _digests(record: NameRecord) -> tuple[Digest, ...]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kstore.errors import NotFoundError
-from kstore.operations.draft import CopyData, Draft
+from kstore.operations.draft import Draft, DraftData
 from kstore.operations.inspect import time_text
+from kstore.operations.sizes import writable_size
 from kstore.store import ContainerRecord, Store
 
 __all__ = ["ContainerInspection", "find_container", "inspect_container"]
@@ -15,10 +16,14 @@ __all__ = ["ContainerInspection", "find_container", "inspect_container"]
 
 @dataclass(frozen=True, slots=True)
 class ContainerInspection:
-    """A container, and the settings it will have as an image."""
+    """A container, and the settings it will have as an image.
+
+    ``size``: bytes of the files in its writable layer, None where that was not asked for.
+    """
 
     record: ContainerRecord
-    data: CopyData
+    data: DraftData
+    size: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The inspection with the keys podman uses, where it has such a thing."""
@@ -39,16 +44,18 @@ class ContainerInspection:
             "CreatedBy": self.data.created_by or "",
             "Comment": self.data.comment or "",
             "GraphDriver": {"Name": "kstore", "Data": {"UpperDir": str(record.upper)}},
+            **({} if self.size is None else {"SizeRw": self.size}),
         }
 
 
-def inspect_container(store: Store, text: str) -> ContainerInspection:
-    """Inspect the container ``text``, a name or an ID.
+def inspect_container(store: Store, text: str, *, measure: bool = False) -> ContainerInspection:
+    """Inspect the container ``text``, a name or an ID; ``measure`` its writable layer, too.
 
     Raises NotFoundError, AmbiguousNameError, StoreDamagedError, IntegrityError.
     """
     record = store.containers.find(text)
-    return ContainerInspection(record, Draft.of_container(record).data)
+    size = writable_size(record) if measure else None
+    return ContainerInspection(record, Draft.of_container(record).data, size)
 
 
 def find_container(store: Store, text: str) -> ContainerRecord | None:

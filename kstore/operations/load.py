@@ -17,14 +17,14 @@ from kstore.errors import (
     KstoreError,
     ManifestNotFoundError,
 )
-from kstore.image import UnparsedImage
+from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.manifest import RawManifest, parse_image
 from kstore.operations.containers import Offered, images_in
 from kstore.operations.copy import layer_facts
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.reference import Named
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import NameRecord, Store
 from kstore.streams import Cancel
 from kstore.transports import Transports
@@ -34,10 +34,12 @@ __all__ = ["LoadOptions", "Loaded", "MovedName", "NotLoaded", "load_images"]
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """``clobber``: names that mean other images may move; ``parallel``: blobs moved at once."""
+    """``clobber``: names that mean other images may move; ``parallel``: blobs moved at once;
+    ``policy``: which images are trusted."""
 
     clobber: bool = True
     parallel: int = 6
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def _copied(
         return copy_image(
             image.reference,
             destination,
-            AcceptAnything(),
+            options.policy,
             CopyOptions(parallel=options.parallel, images_only=True, instances=instances),
             facts=layer_facts(destination),
             progress=progress,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kstore.compression import Kind, compressor
+from kstore.compression import Kind, pieces
+from kstore.copier.packing import Crew, Seen, packed
 from kstore.digest import Digest
-from kstore.streams import CHUNK, ByteStream, Cancel, Readable
+from kstore.streams import ByteStream, Cancel, Closing, Readable
 
 __all__ = ["PackedLayer"]
 
 
-class PackedLayer(ByteStream):
+class PackedLayer(Closing, ByteStream):
     """``tar`` compressed, as a stream; ``tar`` is trusted, and stays open.
 
     ``progress`` is told the size of every piece of the tar.  Reading raises what ``tar`` does, and
@@ -27,12 +28,10 @@ class PackedLayer(ByteStream):
         progress: Callable[[int], None] | None = None,
         cancel: Cancel | None = None,
     ) -> None:
-        self._tar = tar
-        self._compressor = compressor(kind, level)
-        self._progress = progress
-        self._cancel = cancel
-        self._hasher = Digest.new_hasher()
-        self._chunk = memoryview(bytearray(CHUNK))
+        self._seen = Seen(hashed=True)
+        self._crew = Crew()
+        source = _Watched(tar, progress, cancel)
+        self._pieces = packed(source, pieces(kind, level), self._seen, self._crew)
         self._ready = memoryview(b"")
         self._ended = False
 
@@ -40,27 +39,37 @@ class PackedLayer(ByteStream):
     def diff_id(self) -> Digest:
         """The digest of the tar."""
         assert self._ended, "read to the end first"
-        return Digest.from_hasher(self._hasher)
+        return self._seen.digest
 
     def readinto(self, buffer: memoryview, /) -> int:
         while not self._ready and not self._ended:
-            self._ready = memoryview(self._step())
+            piece = next(self._pieces, None)
+            self._ended = piece is None
+            self._ready = memoryview(piece or b"")
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
 
-    def _step(self) -> bytes:
+    def close(self) -> None:
+        """End the threads; whoever opened the tar closes it."""
+        self._crew.close()
+
+
+class _Watched(Readable):
+    """A stream whose reader can be stopped, and somebody hears how far it is."""
+
+    def __init__(
+        self, tar: Readable, progress: Callable[[int], None] | None, cancel: Cancel | None
+    ) -> None:
+        self._tar = tar
+        self._progress = progress
+        self._cancel = cancel
+
+    def readinto(self, buffer: memoryview, /) -> int:
         if self._cancel is not None:
             self._cancel.check()
-        chunk = self._chunk[: self._tar.readinto(self._chunk) or 0]
-        if not chunk:
-            self._ended = True
-            return self._compressor.finish()
-        self._hasher.update(chunk)
-        if self._progress is not None:
-            self._progress(len(chunk))
-        return self._compressor.update(chunk)
-
-    def close(self) -> None:
-        """Whoever opened the tar closes it."""
+        count = self._tar.readinto(buffer) or 0
+        if count and self._progress is not None:
+            self._progress(count)
+        return count

@@ -7,7 +7,7 @@ import re
 
 from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidInputError
-from kstore.reference import DEFAULT_DOMAIN
+from kstore.reference import DEFAULT_DOMAIN, Named
 from kstore.store import NameRecord, conditions
 
 __all__ = ["NamePattern"]
@@ -50,12 +50,15 @@ class NamePattern:
         return conditions.name_like("/".join(self._components), self._tag, self._digest)
 
     def matches(self, record: NameRecord) -> bool:
-        """Whether the pattern means this name."""
-        name = record.name
+        """Whether the pattern means this name; a digest may also be that of what it leads to."""
+        return self.means(record.name, record.target, record.manifest, record.via)
+
+    def means(self, name: Named, *digests: Digest | None) -> bool:
+        """Whether the pattern means a name, of an image that also has these digests."""
         has = [name.domain, *name.path.split("/")][-len(self._components) :]
         if len(has) != len(self._components):
             return False
-        if self._digest not in (None, name.digest, record.target, record.manifest, record.via):
+        if self._digest not in (None, name.digest, *digests):
             return False
         if self._tag is not None and not fnmatch.fnmatchcase(name.tag or "", self._tag):
             return False

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError
-from kstore.operations.moments import parse_moment
+from kstore.reference import Named
 from kstore.store import PruneReport, Store
 from kstore.store.retention import Retention
 
@@ -20,8 +19,9 @@ class PruneOptions:
     now.
 
     Names go only where asked for: ``all_images``, or all but the ``keep`` newest of each
-    repository, and then the oldest until what is left fits ``max_size`` (bytes).  ``filters`` holds
-    ``until=TIME``: nothing goes that came, or was named, later.
+    repository, and then the oldest until what is left fits ``max_size`` (bytes).  ``filters`` are
+    ``key=value`` texts (see :mod:`kstore.operations.filters`): of names, and of images without one,
+    only those go that meet them all.
     """
 
     all_partials: bool = False
@@ -37,28 +37,33 @@ def prune_store(
     """Delete images that no name leads to, those the options give up, and all that nothing needs.
 
     Images that are protected, or that containers were made from, stay.  Raises InvalidInputError,
-    StorageError.
+    StorageError, and for a filter what :func:`~kstore.operations.filters.parse_filters` raises.
     """
     options = options or PruneOptions()
     if options.all_images and options.keep is not None:
         raise InvalidInputError("--all leaves no name, so there is nothing for --keep to keep")
-    retention = Retention(
-        before=_until(options.filters),
-        everything=options.all_images,
-        newest=options.keep,
-        max_bytes=options.max_size,
-    )
+    only_images, only_names = _filtered(store, options.filters)
     return store.prune(
-        dry_run=dry_run, all_unused_partials=options.all_partials, retention=retention
+        dry_run=dry_run,
+        all_unused_partials=options.all_partials,
+        only_images=only_images,
+        retention=Retention(
+            everything=options.all_images,
+            newest=options.keep,
+            max_bytes=options.max_size,
+            only=only_names,
+        ),
     )
 
 
-def _until(filters: Sequence[str]) -> dt.datetime | None:
-    """The earliest of the given times."""
-    moments = []
-    for text in filters:
-        key, equals, value = text.partition("=")
-        if key != "until" or not equals:
-            raise InvalidInputError(f"filter {text[:200]!r} is not until=TIME, the only one here")
-        moments.append(parse_moment(value, dt.datetime.now(dt.UTC)))
-    return min(moments, default=None)
+def _filtered(
+    store: Store, filters: Sequence[str]
+) -> tuple[set[str] | None, frozenset[Named] | None]:
+    """The images without a name, and the names, that meet all filters; None without any."""
+    if not filters:
+        return None, None
+    from kstore.operations.images import list_images
+
+    rows = list_images(store, None, filters)
+    names = frozenset(row.name.name for row in rows if row.name is not None)
+    return {row.id for row in rows if row.name is None}, names

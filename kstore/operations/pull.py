@@ -14,10 +14,11 @@ from kstore.errors import (
     KstoreError,
     UnsupportedError,
 )
+from kstore.image import TrustPolicy
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
@@ -28,11 +29,12 @@ __all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """``platform``: the wanted member of an index (None: this machine's); ``all_tags``: every tag
-    of the repository; ``parallel``: blobs moved at once."""
+    of the repository; ``parallel``: blobs moved at once; ``policy``: which images are trusted."""
 
     platform: Platform | None = None
     all_tags: bool = False
     parallel: int = 6
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ def pull_image(
 
     The image is stored under the name it was asked for; by digest, under ``name@digest``, and no
     tag moves.  Raises InvalidReferenceError, UnsupportedError for artifacts, what the registry
-    answers, PlatformNotFoundError, IntegrityError and StorageError; names then point where they
-    did before.  With ``all_tags``, a tag that cannot be pulled does not stop the others.
+    answers, PolicyRejectedError, PlatformNotFoundError, IntegrityError and StorageError; names then
+    point where they did before.  With ``all_tags``, a tag that cannot be pulled does not stop the
+    others.
     """
     options = options or PullOptions()
     named = _registry_name(transports, text)
@@ -148,7 +151,7 @@ def _pull_one(
     result = copy_image(
         transports.docker.reference(name),
         destination,
-        AcceptAnything(),
+        options.policy,
         CopyOptions(platform=options.platform, parallel=options.parallel, images_only=True),
         progress=progress,
         cancel=cancel,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kstore.compression import Kind
 from kstore.copier import CopyOptions, copy_image
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError
+from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
 from kstore.reference import LOCAL_DOMAIN, Named
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
+from kstore.signing.signer import Signer
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
@@ -20,9 +23,16 @@ __all__ = ["PushOptions", "PushResult", "push_image"]
 
 @dataclass(frozen=True, slots=True)
 class PushOptions:
-    """``parallel``: blobs moved at once."""
+    """``parallel``: blobs moved at once.  ``compression``: of all layers, None for what each one
+    has.  ``signers`` sign what is pushed, as ``sign_identity`` (None: as the destination);
+    ``remove_signatures``: it leaves without those it has; ``policy``: which images are trusted."""
 
     parallel: int = 6
+    compression: Kind | None = None
+    signers: tuple[Signer, ...] = ()
+    sign_identity: Named | None = None
+    remove_signatures: bool = False
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,8 @@ def push_image(
 ) -> PushResult:
     """Push ``image`` (name or ID) to ``destination``, or under its own name.
 
-    Manifest and blobs leave byte for byte as they came; blobs the registry has are not sent.  A
+    Manifest and blobs leave byte for byte as they came, unless another compression is asked for;
+    blobs the registry has are not sent.  A
     name that stands for an index, all of which is in the store, is pushed with all its members.
     Raises ImageNotFoundError, InvalidInputError, and what the registry answers.
     """
@@ -55,8 +66,16 @@ def push_image(
     result = copy_image(
         source,
         target,
-        AcceptAnything(),
-        CopyOptions(parallel=options.parallel, instances="all"),
+        options.policy,
+        CopyOptions(
+            parallel=options.parallel,
+            instances="all",
+            compression=options.compression,
+            force_compression=options.compression is not None,
+            signers=options.signers,
+            sign_identity=options.sign_identity,
+            remove_signatures=options.remove_signatures,
+        ),
         progress=progress,
         cancel=cancel,
     )

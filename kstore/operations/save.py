@@ -18,10 +18,11 @@ from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import ConflictError, InvalidInputError, NotFoundError
 from kstore.formats.oci_layout import Selector
+from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
 from kstore.operations.copy import layer_facts
 from kstore.reference import Named
-from kstore.signing.policy import AcceptAnything
+from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
@@ -43,11 +44,14 @@ _STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1")
 @dataclass(frozen=True, slots=True)
 class SaveOptions:
     """``compression``: of all layers; None leaves each as it is.  ``parallel``: layers worked on
-    at once."""
+    at once.  ``remove_signatures``: save without them, as most formats have no room for them.
+    ``policy``: which images are trusted."""
 
     format: SaveFormat = "docker-archive"
     compression: Kind | None = None
     parallel: int = 6
+    remove_signatures: bool = False
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ def save_images(
     ``-`` is standard output, which only archives can go to.  Each image is there once, under every
     name that was given for it; by ID it has none.  A name that stands for an index is saved as an
     index, with all its images, in the OCI formats, and as the image that runs here in docker's.
-    A failure leaves nothing of the output behind.
+    A failure leaves nothing of the output behind.  The same images in the same order make the same
+    bytes, in whatever order the names of each are given.
 
     Raises ImageNotFoundError, AmbiguousNameError, InvalidInputError, ConflictError if there is such
     a file already, StorageFullError and StorageError.
@@ -134,7 +139,7 @@ def _choose(store: Store, images: Sequence[str]) -> Sequence[_Chosen]:
         key = found.manifest, record.target if record else None
         names = (found.name,) if found.name else ()
         known = chosen.get(key, _Chosen(text, found.manifest, ()))
-        chosen[key] = replace(known, names=tuple(dict.fromkeys((*known.names, *names))))
+        chosen[key] = replace(known, names=tuple(sorted({*known.names, *names})))
     if not chosen:
         raise InvalidInputError("no image was given that shall be saved")
     return list(chosen.values())
@@ -159,11 +164,12 @@ def _copy(
         manifest_type=mt.DOCKER_MANIFEST if options.format == "docker-dir" else None,
         compression=options.compression,
         force_compression=options.compression is not None,
+        remove_signatures=options.remove_signatures,
     )
     return copy_image(
         source,
         destination,
-        AcceptAnything(),
+        options.policy,
         settings,
         facts=layer_facts(source),
         progress=progress,

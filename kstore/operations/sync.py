@@ -21,7 +21,7 @@ from kstore.errors import (
     KstoreError,
     NotFoundError,
 )
-from kstore.image import UnparsedImage, choose_member
+from kstore.image import TrustPolicy, UnparsedImage, choose_member
 from kstore.interfaces import ImageReference
 from kstore.manifest import RawManifest, parse_index
 from kstore.mediatypes import INDEXES
@@ -29,6 +29,7 @@ from kstore.operations.copy import copy, parse_end
 from kstore.operations.sync_places import SyncItem, destination_text, find_images, make_parents
 from kstore.operations.tag_filters import TagFilter
 from kstore.platforms import host_platform
+from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
 from kstore.transports import Transports
 from kstore.transports.docker import DockerReference
@@ -60,6 +61,7 @@ class SyncOptions:
     dry_run: bool = False
     keep_going: bool = False
     retries: int = 0
+    policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,7 @@ class _Team:
             source,
             destination,
             copying,
+            policy=options.policy,
             retries=options.retries,
             progress=self._progress,
             cancel=self._cancel,

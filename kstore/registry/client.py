@@ -5,8 +5,7 @@ Source: OCI distribution specification 1.1.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kstore.descriptor import Descriptor
@@ -18,12 +17,13 @@ from kstore.registry.auth import repository_scope
 from kstore.registry.credentials import CredentialLookup
 from kstore.registry.download import BlobDownload
 from kstore.registry.exchange import Exchange
+from kstore.registry.extension import SignatureExtension
 from kstore.registry.manifests import Manifests
 from kstore.registry.pages import listing
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.targets import blob_target, is_path, mount_target, tags_target
 from kstore.registry.upload import BlobUpload
-from kstore.registry.wide import WORTHWHILE, WideDownload
+from kstore.registry.wide import WORTHWHILE, WideDownload, WideLane
 from kstore.streams import ByteStream, Cancel, Closing
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class RegistryClient(Closing):
             host, settings, credentials, cancel or Cancel(), warn or (lambda _: None)
         )
         self._manifests = Manifests(self._exchange)
-        self._wide = threading.Lock()
+        self._signatures = SignatureExtension(self._exchange)
+        self._wide = WideLane()
 
     def ping(self) -> None:
         """Check that a registry answers and takes the credentials; AuthError if it does not."""
@@ -149,7 +150,7 @@ class RegistryClient(Closing):
         first = reopen(offset, None, validator)
         if descriptor.size - first.offset < WORTHWHILE:
             return first
-        return WideDownload(first, descriptor.size, reopen, self._exchange.settings, self._wide)
+        return WideDownload(first, descriptor, reopen, self._exchange.settings, self._wide)
 
     def upload_blob(
         self,
@@ -205,6 +206,20 @@ class RegistryClient(Closing):
             scopes=("registry:catalog:*",),
             valid=is_path,
         )
+
+    @property
+    def keeps_signatures(self) -> bool:
+        """Whether an answer of the registry, of those so far, said that it keeps signatures."""
+        return self._exchange.keeps_signatures
+
+    def signatures(self, path: str, digest: Digest) -> Sequence[bytes]:
+        """The simple signatures of a manifest that the registry keeps; IntegrityError beyond a
+        limit, InvalidManifestError for an answer that is none."""
+        return self._signatures.read(path, digest)
+
+    def add_signatures(self, path: str, digest: Digest, signatures: Sequence[bytes]) -> None:
+        """Add simple signatures of a manifest to those that the registry keeps."""
+        self._signatures.add(path, digest, signatures)
 
     def search(self, term: str, count: int) -> tuple[SearchHit, ...]:
         """At most ``count`` repositories the registry's old word search finds; RemoteError where it

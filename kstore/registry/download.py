@@ -32,7 +32,8 @@ class BlobDownload(Closing):
     """The bytes of a blob from ``offset`` on, as the registry sends them: not verified.
 
     ``offset`` is where the first byte stands, either what was asked for or 0; ``end`` stops before
-    the end of the blob.  ``validator`` is the strong ETag of these bytes, None without one.
+    the end of the blob.  ``validator`` is the strong ETag of these bytes, None without one;
+    ``spliced`` tells that they came in more than one answer.
     Broken, stalled and refused transfers are continued where they stopped, after ``on_retry`` was
     told why; at most one byte more than the descriptor's size is delivered.
     """
@@ -62,6 +63,7 @@ class BlobDownload(Closing):
         self._response: Response | None = None
         self.validator: str | None = validator
         self.offset = offset
+        self.spliced = False
         self._begin()
 
     def readinto(self, buffer: memoryview, /) -> int:
@@ -127,6 +129,7 @@ class BlobDownload(Closing):
                 self._failed(failure)
                 continue
             self._response, self._mark = response, self._position
+            self.spliced = self._position > self.offset
 
     def _request(self) -> tuple[Response, int]:
         """Ask for the rest; return the answer and where its body starts: here, or at 0."""

@@ -31,6 +31,7 @@ MAX_REDIRECTS = 5
 SMALL_BODY = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FAREWELL_PATIENCE = 3.0
+_SIGNATURES = "X-Registry-Supports-Signatures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,11 @@ class _Hop:
 
 
 class Exchange:
-    """A registry, as seen by the requests to it.  Thread-safe."""
+    """A registry, as seen by the requests to it.  Thread-safe.
+
+    ``origin`` is where it is, if that is not to be found out.  ``keeps_signatures``: an answer said
+    that it has the API for signatures.
+    """
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class Exchange:
         credentials: CredentialLookup | None,
         cancel: Cancel,
         warn: Callable[[str], None],
+        *,
+        origin: Origin | None = None,
     ) -> None:
         self.host = host
         self.settings = settings
@@ -72,7 +79,8 @@ class Exchange:
         self.warn = warn
         self._lock = threading.RLock()
         self._http: Http | None = None
-        self._origin: Origin | None = None
+        self._origin = origin
+        self.keeps_signatures = False
         self._auth = Authenticator(
             host, credentials, self._fetch_token, allow_http=not settings.tls_verify, cancel=cancel
         )
@@ -125,6 +133,8 @@ class Exchange:
                 method, headers or {}, sent, payload, wait, allowance, self._reach(target), load
             )
             response = self._patiently(hop, target, backoff)
+            if response.header(_SIGNATURES) == "1" and self.is_own(response):
+                self.keeps_signatures = True
             if response.status != 401 or answered or not self.is_own(response):
                 return response
             useful = self._auth.learn(response.headers("WWW-Authenticate"), scopes, sent)

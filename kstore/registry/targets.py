@@ -14,6 +14,7 @@ __all__ = [
     "is_path",
     "manifest_target",
     "mount_target",
+    "signatures_target",
     "tags_target",
     "uploads_target",
 ]
@@ -46,6 +47,11 @@ def mount_target(path: str, digest: Digest, origin: str) -> str:
 def tags_target(path: str) -> str:
     """The list of tags.  Raises InvalidReferenceError."""
     return f"/v2/{_checked(path)}/tags/list"
+
+
+def signatures_target(path: str, digest: Digest) -> str:
+    """The signatures of a manifest, where a registry keeps them.  Raises InvalidReferenceError."""
+    return f"/extensions/v2/{_checked(path)}/signatures/{digest}"
 
 
 def is_path(text: str) -> bool:

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from kstore.descriptor import Descriptor
+from kstore.digest import Digest
 from kstore.errors import KstoreError, RemoteError
 from kstore.registry.settings import RegistrySettings
 from kstore.streams import Closing
@@ -21,7 +23,7 @@ from kstore.streams import Closing
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["WORTHWHILE", "Opened", "WideDownload"]
+__all__ = ["WORTHWHILE", "Opened", "WideDownload", "WideLane"]
 
 #: Bytes of one piece; with the connections' number this bounds the memory of a wide download.
 PIECE = 4 << 20
@@ -38,43 +40,84 @@ class Opened(Protocol):
     @property
     def validator(self) -> str | None: ...
 
+    @property
+    def spliced(self) -> bool: ...
+
     def readinto(self, buffer: memoryview, /) -> int: ...
 
     def close(self) -> None: ...
 
 
-class WideDownload(Closing):
-    """A download that begins as one stream and widens if that is slow.
+class WideLane:
+    """Lets one download of a client be wide at a time, which bounds memory and connections.
 
-    ``reopen(start, end, validator)`` opens a piece.  ``free`` lets one download of a client be
-    wide at a time, which bounds memory and connections; it is released on :meth:`close`.  Bytes
-    come out in order.  When a piece cannot be had, the rest comes as one stream again.
+    Pieces may come from mirrors that disagree.  So a blob that was wide, and is asked for from its
+    start again, is not widened a second time: who asks got wrong bytes, or none.
+    """
+
+    def __init__(self) -> None:
+        self._busy = threading.Lock()
+        self._tried: set[Digest] = set()
+
+    def may_widen(self, digest: Digest, offset: int) -> bool:
+        """Whether a download that begins at ``offset`` may become wide when its turn comes."""
+        return offset > 0 or digest not in self._tried
+
+    def enter(self, digest: Digest) -> bool:
+        """Take the turn for a blob; False while another download has it."""
+        if not self._busy.acquire(blocking=False):
+            return False
+        self._tried.add(digest)
+        return True
+
+    def leave(self) -> None:
+        """Give the turn back."""
+        self._busy.release()
+
+    @property
+    def taken(self) -> bool:
+        return self._busy.locked()
+
+
+class WideDownload(Closing):
+    """A download of ``blob`` that begins as one stream and widens if that is slow.
+
+    ``reopen(start, end, validator)`` opens a piece.  The turn in ``lane`` is given back on
+    :meth:`close`.  Bytes come out in order.  When a piece cannot be had, the rest comes as one
+    stream again.
     """
 
     def __init__(
         self,
         first: Opened,
-        size: int,
+        blob: Descriptor,
         reopen: Callable[[int, int | None, str | None], Opened],
         settings: RegistrySettings,
-        free: threading.Lock,
+        lane: WideLane,
     ) -> None:
         self.offset = first.offset
         self.validator = first.validator
         self._stream: Opened | None = first
-        self._size = size
+        self._digest = blob.digest
+        self._size = blob.size
         self._reopen = reopen
         self._settings = settings
-        self._free = free
+        self._lane = lane
         self._position = first.offset
         self._started = time.monotonic()
-        self._may_widen = settings.connections > 1
-        self._boundary = size + 1  # where the stream ends and the pieces begin
+        self._may_widen = settings.connections > 1 and lane.may_widen(blob.digest, first.offset)
+        self._boundary = blob.size + 1  # where the stream ends and the pieces begin
+        self._widened = False
         self._pool: ThreadPoolExecutor | None = None
         self._pieces: deque[Future[memoryview]] = deque()
         self._next = 0  # where the piece after the last one asked for begins
         self._taken = 0  # bytes of the first piece that were delivered
         self._stopping = False
+
+    @property
+    def spliced(self) -> bool:
+        """Whether the bytes came in more than one answer: every piece is one."""
+        return self._widened or (self._stream is not None and self._stream.spliced)
 
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill the start of ``buffer``; 0 at the end.  Raises what a single stream raises."""
@@ -97,11 +140,12 @@ class WideDownload(Closing):
         moved = self._position - self.offset
         left = self._size - self._position
         slow = moved < self._settings.slow_speed * taken and left >= WORTHWHILE
-        return slow and self._free.acquire(blocking=False)
+        return slow and self._lane.enter(self._digest)
 
     def _widen(self) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
+        self._widened = True
         count = self._settings.connections
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="piece")
         self._boundary = self._next = self._position + PIECE
@@ -164,7 +208,7 @@ class WideDownload(Closing):
             pool.shutdown(wait=True, cancel_futures=True)
             self._stopping = False
             self._pieces.clear()
-            self._free.release()
+            self._lane.leave()
 
     def close(self) -> None:
         self._stop_pieces()

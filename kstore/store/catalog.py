@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["NameRow", "Writer"]
 
 
+#: Changes of a name that are kept, however old.
+LOG_LENGTH = 100
+#: How long those of a name that is gone are kept, in microseconds.
+LOG_AGE = 90 * 86400 * 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class NameRow:
     """What a name shall mean; see :class:`~kstore.store.records.NameRecord`."""
@@ -244,6 +250,17 @@ class Writer:
         ):
             self.execute("DELETE FROM name WHERE name = ?", [name])
             self._log(name, repository, target, None, command)
+
+    def shorten_log(self) -> int:
+        """Forget changes of names beyond the newest LOG_LENGTH of each name, and those older than
+        LOG_AGE of names that are not in use; how many."""
+        return self.execute(
+            "DELETE FROM name_log WHERE id IN (SELECT id FROM (SELECT id,"
+            "   row_number() OVER (PARTITION BY name ORDER BY id DESC) AS place FROM name_log)"
+            "   WHERE place > ?)"
+            " OR at < ? AND name NOT IN (SELECT name FROM name)",
+            [LOG_LENGTH, self.now - LOG_AGE],
+        )
 
     def _log(
         self, name: str, repository: str, old: str | None, new: str | None, command: str

@@ -23,16 +23,32 @@ __all__ = [
     "ANY",
     "Condition",
     "any_of",
+    "begun_with",
     "created_after",
     "created_before",
     "digest_begins",
     "id_begins",
+    "intermediate",
     "labelled",
     "name_like",
     "named",
     "on_platform",
 ]
 
+#: A row for each manifest ``o`` that begins with all layers of manifest ``p``, and has more.
+_BUILT_UPON = """
+SELECT 1 FROM manifest p
+  JOIN edge last ON last.parent = p.digest AND last.role = 'layer' AND last.ordinal =
+    (SELECT max(ordinal) FROM edge WHERE parent = p.digest AND role = 'layer')
+  JOIN edge same ON same.child = last.child AND same.role = 'layer' AND same.ordinal = last.ordinal
+  JOIN manifest o ON o.digest = same.parent AND o.image_id <> p.image_id
+WHERE p.image_id = i.id
+  AND EXISTS (SELECT 1 FROM edge WHERE parent = o.digest AND role = 'layer'
+    AND ordinal = last.ordinal + 1)
+  AND NOT EXISTS (SELECT 1 FROM edge mine WHERE mine.parent = p.digest AND mine.role = 'layer'
+    AND NOT EXISTS (SELECT 1 FROM edge WHERE parent = o.digest AND role = 'layer'
+      AND ordinal = mine.ordinal AND child = mine.child))
+"""
 _AFTER_HEX = "g"  # sorts behind every hex digit
 _NAMES = "SELECT m.image_id FROM name n JOIN manifest m ON m.digest = n.manifest"
 #: The last component of a repository: what is behind all that ends in a slash.
@@ -81,6 +97,16 @@ def named() -> Condition:
         "EXISTS (SELECT 1 FROM manifest m JOIN name n ON n.manifest = m.digest"
         " WHERE m.image_id = i.id)"
     )
+
+
+def intermediate() -> Condition:
+    """No name leads to the image, and another image has its layers with more on top of them."""
+    return Condition(f"{(~named()).sql} AND EXISTS ({_BUILT_UPON})")
+
+
+def begun_with() -> Condition:
+    """A working container was made from the image."""
+    return Condition("i.id IN (SELECT image_id FROM container WHERE image_id IS NOT NULL)")
 
 
 def created_before(moment: dt.datetime) -> Condition:

@@ -25,7 +25,6 @@ from kstore.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from kstore.store import schema
 from kstore.store.catalog import Writer
 from kstore.store.locks import HeldLock, LockClass
 from kstore.store.queries import from_us
@@ -48,7 +47,6 @@ _COLUMNS = "id, name, image_id, manifest, created_at"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
 _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_SINCE = 3  # the schema version that brought the table
 _KEY_DIGITS = 14
 _MAX_DESCRIPTION = 16 << 20
 _ID_BYTES = 32
@@ -286,8 +284,6 @@ def _open_up(path: Path) -> None:
 def _select(
     session: Session, where: str, parameters: list[str] | None = None
 ) -> list[ContainerRecord]:
-    if schema.version_of(session.db.connection) < _SINCE:
-        return []
     rows = session.db.rows(
         f"SELECT {_COLUMNS} FROM container WHERE {where}",  # noqa: S608
         parameters or (),

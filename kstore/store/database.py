@@ -102,6 +102,13 @@ class Database:
         with database_errors(self.path):
             self.connection.close()
 
+    def fill_in(self, version: int) -> None:
+        """What the schema ``version`` lacks counts as empty from now on, for reading only."""
+        with database_errors(self.path):
+            self.connection.execute("PRAGMA query_only = OFF")
+            schema.fill_in(self.connection, version)
+            self.connection.execute("PRAGMA query_only = ON")
+
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
         """All rows of a query."""
         with database_errors(self.path):

@@ -9,6 +9,8 @@ garbage, never a hole.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from kstore.blobs import storage_errors
@@ -21,6 +23,7 @@ from kstore.store.database import back_up
 from kstore.store.locks import LockClass
 from kstore.store.mend import sweep_aside
 from kstore.store.partials import PartialCollector, abandoned
+from kstore.store.records import NameRecord
 from kstore.store.reports import PruneReport
 from kstore.store.retention import Retention, chosen_names
 from kstore.store.session import Session
@@ -31,13 +34,21 @@ __all__ = ["prune"]
 #: Everything that something needs.  The index a name was chosen from stays, but not its members.
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
-WITH RECURSIVE reach(digest, below) AS (
+WITH RECURSIVE chosen(digest) AS (
+  SELECT digest FROM manifest WHERE image_id IN (SELECT value FROM json_each(:only))),
+spared(digest) AS (
+  SELECT digest FROM manifest WHERE :only IS NOT NULL
+    AND digest NOT IN (SELECT digest FROM chosen)
+    AND coalesce(subject, '') NOT IN (SELECT digest FROM chosen)
+    AND digest NOT IN (SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child
+      WHERE e.role = 'member')),
+reach(digest, below) AS (
   SELECT target, 1 FROM name
   UNION SELECT manifest, 1 FROM name WHERE manifest IS NOT NULL
   UNION SELECT via, 0 FROM name WHERE via IS NOT NULL
   UNION SELECT digest, 1 FROM lease_ref
   UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
-  UNION SELECT digest, 1 FROM manifest WHERE :keep_all OR added_at >= :before
+  UNION SELECT digest, 1 FROM spared
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
   UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
@@ -53,6 +64,7 @@ class _Garbage:
     names: list[Named] = field(default_factory=list)
     blobs: set[Digest] = field(default_factory=set)
     manifests: int = 0
+    log_entries: int = 0
 
 
 def prune(
@@ -60,7 +72,7 @@ def prune(
     *,
     all_unused_partials: bool,
     dry_run: bool,
-    dangling_images: bool,
+    only_images: Collection[str] | None,
     retention: Retention | None,
     lease_grace: float,
     partial_grace: float,
@@ -77,7 +89,7 @@ def prune(
                 session,
                 retention or Retention(),
                 keep=not dry_run,
-                keep_all=not dangling_images,
+                only=only_images,
                 lease_grace=lease_grace,
             )
         )
@@ -99,6 +111,7 @@ def prune(
         partials_removed=partials.removed,
         bytes_freed=swept.bytes_freed + partials.bytes_freed + aside,
         skipped_busy=swept.busy + partials.busy,
+        log_entries_removed=garbage.log_entries,
     )
 
 
@@ -117,24 +130,43 @@ def _delete_rows(
     retention: Retention,
     *,
     keep: bool,
-    keep_all: bool,
+    only: Collection[str] | None,
     lease_grace: float,
 ) -> _Garbage:
     garbage = _Garbage()
     with session.write(keep=keep) as db:
         writer = Writer(db)
         _drop_dead_leases(session, writer, lease_grace)
-        for record in chosen_names(session, retention):
+        names = chosen_names(session, retention)
+        if only is not None:
+            only = {*only, *_images_under(writer, names)}
+        for record in names:
             writer.drop_name(str(record.name), session.command)
             garbage.names.append(record.name)
-        writer.execute(_REACHABLE, {"keep_all": keep_all, "before": retention.before_us})
+        chosen = None if only is None else json.dumps(sorted(only))
+        writer.execute(_REACHABLE, {"only": chosen})
         _delete_unreachable(writer, garbage)
         writer.execute("DROP TABLE reachable")  # a rollback drops it, too
+        garbage.log_entries = writer.shorten_log()
         if garbage.names:
             writer.bump_generation()
     if keep and (garbage.manifests or garbage.names):
         session.changed = True
     return garbage
+
+
+def _images_under(writer: Writer, names: Collection[NameRecord]) -> set[str]:
+    """The images that these names lead to, all members of indexes included."""
+    found: set[str] = set()
+    for record in names:
+        found.update(
+            writer.column(
+                "SELECT image_id FROM manifest WHERE image_id IS NOT NULL AND (digest IN (?1, ?2)"
+                " OR digest IN (SELECT child FROM edge WHERE parent = ?1 AND role = 'member'))",
+                [str(record.target), str(record.manifest)],
+            )
+        )
+    return found
 
 
 def _delete_unreachable(writer: Writer, garbage: _Garbage) -> None:

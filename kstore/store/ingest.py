@@ -104,6 +104,7 @@ class Ingest:
 
     @property
     def validator(self) -> str | None:
+        """What identifies the version of the bytes that are held, None where nothing does."""
         return self._side.validator
 
     def open(self, cancel: Cancel | None) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from kstore.blobs import storage_errors
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, StoreDamagedError
+from kstore.errors import BlobNotFoundError, StorageError
 from kstore.store.catalog import Writer
 from kstore.store.fingerprints import hash_file, same_file
 from kstore.store.ingest import Ingest, StagedBlob, Workshop, open_ingest, stage_file, write_hashed
@@ -118,7 +118,7 @@ class Lease:
                 good = hash_file(session.blobs, digest, sync=True)
             except BlobNotFoundError:
                 return False
-            except StoreDamagedError:
+            except StorageError:  # wrong bytes, or none that can be read
                 good = None
             with storage_errors(f"make blob {digest} durable"):
                 session.blobs.sync(digest.algorithm)

@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kstore.reference import Named
-from kstore.store import schema
 from kstore.store.catalog import Writer
 from kstore.store.naming import no_such_name
 from kstore.store.queries import load_name
 from kstore.store.session import Session
 
 __all__ = ["Protection"]
-
-_SINCE = 4  # the schema version that brought the table
 
 
 class Protection:
@@ -27,8 +24,6 @@ class Protection:
 
     def names(self) -> list[Named]:
         """All of them, sorted."""
-        if schema.version_of(self._session.db.connection) < _SINCE:
-            return []
         rows = self._session.db.rows("SELECT name FROM protection ORDER BY name")
         return [Named.parse(row[0]) for row in rows]
 

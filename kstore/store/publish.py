@@ -18,6 +18,7 @@ from kstore.store.naming import choose_member
 from kstore.store.reading import read_blob
 from kstore.store.records import Publication
 from kstore.store.session import Session
+from kstore.store.signatures import put_signatures
 
 __all__ = ["Document", "publish", "put_document", "read_document"]
 
@@ -122,6 +123,7 @@ def _commit(
             found = put_document(session, writer, document)
             if document.raw is publication.raw:
                 image_id = found
+        put_signatures(writer, publication.signatures)
         if last:
             holder.let_go(writer)
         else:

@@ -350,8 +350,9 @@ def facts(session: Session, partials: Sequence[PartialDownload]) -> StoreFacts:
 
     db = session.db
     with db.snapshot():
-        images, names, blobs, blob_bytes = db.row(
+        images, names, containers, blobs, blob_bytes = db.row(
             "SELECT (SELECT count(*) FROM image), (SELECT count(*) FROM name),"
+            " (SELECT count(*) FROM container),"
             " (SELECT count(*) FROM blob WHERE state = 'present'),"
             " (SELECT coalesce(sum(size), 0) FROM blob WHERE state = 'present')"
         )
@@ -363,6 +364,7 @@ def facts(session: Session, partials: Sequence[PartialDownload]) -> StoreFacts:
         sqlite_version=db.row("SELECT sqlite_version()")[0],
         images=images,
         names=names,
+        containers=containers,
         blobs=blobs,
         blob_bytes=blob_bytes,
         partial_downloads=len(partials),

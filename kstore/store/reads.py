@@ -121,6 +121,12 @@ class StoreReader:
 
         return self._anywhere(lambda session: reading.read_manifest(session, digest))
 
+    def signatures(self, manifest: Digest) -> list[bytes]:
+        """The signatures of a stored manifest, in the order in which they came."""
+        from kstore.store import signatures
+
+        return signatures.read_signatures(self._session, manifest)
+
     def read_blob(self, digest: Digest, *, cap: int) -> bytes:
         """A whole small blob (a config), verified.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +81,7 @@ class ImageRecord:
 
     @property
     def short_id(self) -> str:
+        """The first 12 digits of the ID."""
         return self.id[:SHORT_ID_LENGTH]
 
 
@@ -110,6 +111,7 @@ class ContainerRecord:
 
     @property
     def short_id(self) -> str:
+        """The first 12 digits of the ID."""
         return self.id[:SHORT_ID_LENGTH]
 
     @property
@@ -138,10 +140,12 @@ class Publication:
 
     ``raw`` and ``members`` are stored as blobs if they are not there yet; everything they need must
     be in the store and held by the lease (members of an index may be absent).  ``names`` move from
-    wherever they are.  ``via`` is the index ``raw`` was chosen from.
+    wherever they are.  ``via`` is the index ``raw`` was chosen from.  ``signatures`` of these
+    manifests are added to those that the store has.
     """
 
     raw: RawManifest
     names: tuple[Named, ...] = ()
     members: tuple[RawManifest, ...] = ()
     via: RawManifest | None = None
+    signatures: Mapping[Digest, Sequence[bytes]] = field(default_factory=dict)

@@ -48,7 +48,8 @@ class PruneReport:
     """What garbage collection did (or, dry, would do): images deleted (IDs), names taken away,
     files and bytes.
 
-    ``already_running``: another process was collecting, so nothing was done here.
+    ``log_entries_removed``: old changes of names that were forgotten.  ``already_running``:
+    another process was collecting, so nothing was done here.
     """
 
     deleted: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class PruneReport:
     partials_removed: int = 0
     bytes_freed: int = 0
     skipped_busy: int = 0
+    log_entries_removed: int = 0
     already_running: bool = False
 
 
@@ -165,6 +167,7 @@ class StoreFacts:
     sqlite_version: str
     images: int
     names: int
+    containers: int
     blobs: int
     blob_bytes: int
     partial_downloads: int
@@ -184,6 +187,7 @@ class ImageUsage:
 
     @property
     def total(self) -> int:
+        """Bytes of all of them."""
         return self.unique + self.shared
 
 

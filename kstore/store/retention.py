@@ -6,11 +6,11 @@ What is protected, and what containers were made from, stays whatever the rule.
 from __future__ import annotations
 
 import datetime as dt
-import sys
 from collections import Counter
 from dataclasses import dataclass
 
-from kstore.store.queries import load_names, to_us
+from kstore.reference import Named
+from kstore.store.queries import load_names
 from kstore.store.records import NameRecord
 from kstore.store.session import Session
 from kstore.store.usage import Graph, other_roots
@@ -20,22 +20,17 @@ __all__ = ["Retention", "chosen_names"]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a prune takes away beside what nothing needs.
+    """Which names a prune takes away.
 
-    ``before``: nothing that came, or was named, later.  ``everything``: every name.  ``newest``: in
-    each repository all names but so many, the last ones that were given or moved.  ``max_bytes``:
-    after that, the oldest names until the blobs of the others fit.
+    ``everything``: every one.  ``newest``: in each repository all but so many, the last ones that
+    were given or moved.  ``max_bytes``: after that, the oldest until the blobs of the others fit.
+    ``only``: of these alone (None: of all).
     """
 
-    before: dt.datetime | None = None
     everything: bool = False
     newest: int | None = None
     max_bytes: int | None = None
-
-    @property
-    def before_us(self) -> int:
-        """``before`` as microseconds since 1970; the end of time where there is none."""
-        return sys.maxsize if self.before is None else to_us(self.before)
+    only: frozenset[Named] | None = None
 
 
 def chosen_names(session: Session, rule: Retention) -> list[NameRecord]:
@@ -58,7 +53,7 @@ def _age(record: NameRecord) -> tuple[dt.datetime, str]:
 
 
 def _may_go(session: Session, record: NameRecord, rule: Retention) -> bool:
-    if to_us(record.updated_at) >= rule.before_us:
+    if rule.only is not None and record.name not in rule.only:
         return False
     held = session.db.row(
         "SELECT 1 FROM protection WHERE name = ?1"
@@ -97,7 +92,7 @@ def _until_it_fits(
         if record.name not in gone
     }
     users = Counter(digest for need in needs.values() for digest in need)
-    users.update(graph.reach(other_roots(session, rule.before_us)))
+    users.update(graph.reach(other_roots(session)))
     size = graph.bytes_of(users)
     more: list[NameRecord] = []
     for record in free:

@@ -32,6 +32,7 @@ _OTHER_TABLES = {
     "container": ("id", "name", "image_id", "manifest", "created_at"),
     "blob_source": ("digest", "registry", "repository", "last_ok"),
     "protection": ("name", "since"),
+    "signature": ("manifest", "ordinal", "data"),
 }
 
 

@@ -23,6 +23,9 @@
     layer_fact  digest -> size diff_id compression level          what was found out by reading or
                           recorded_at                             making a layer, here and only here
 
+    signature  manifest ordinal -> data             of a manifest, in the order they came; gone with
+                                                    it
+
     container  id -> name image_id manifest created_at            working containers; image_id and
                                                                   manifest NULL for scratch
 
@@ -40,6 +43,7 @@ A container's image may be gone: whoever forces its removal takes it away from u
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -52,6 +56,7 @@ __all__ = [
     "APPLICATION_ID",
     "READABLE_VERSION",
     "SCHEMA_VERSION",
+    "fill_in",
     "lay_out",
     "migrate",
     "version_of",
@@ -60,9 +65,9 @@ __all__ = [
 #: "kstr" in the header of the database file.
 APPLICATION_ID = 0x6B737472
 #: Number of migrations; kept in ``user_version``.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 #: The oldest version that can be read without an upgrade: what it lacks counts as empty.
-READABLE_VERSION = 2
+READABLE_VERSION = 1
 
 _TABLES = """
 CREATE TABLE meta (
@@ -178,7 +183,8 @@ INSERT INTO "_sqlite_migrations" (migration_set, name, applied_at)
 VALUES ('kstore', '0001_first', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
        ('kstore', '0002_layer_facts', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
        ('kstore', '0003_containers', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
-       ('kstore', '0004_protection', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
+       ('kstore', '0004_signatures', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
+       ('kstore', '0005_protection', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 """
 
 #: ``level`` is that of a layer compressed here, where one was asked for.
@@ -215,6 +221,18 @@ CREATE TABLE protection (
   name TEXT PRIMARY KEY, since INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+
+_SIGNATURES = """
+CREATE TABLE signature (
+  manifest TEXT NOT NULL REFERENCES manifest ON DELETE CASCADE,
+  ordinal INTEGER NOT NULL,
+  data BLOB NOT NULL,
+  PRIMARY KEY (manifest, ordinal)
+) STRICT, WITHOUT ROWID;
+"""
+
+#: What each version after the first brought.
+_LATER = ((2, _FACTS), (3, _CONTAINERS), (4, _SIGNATURES), (5, _PROTECTION))
 
 _VIEWS = """
 CREATE VIEW images_view AS
@@ -284,9 +302,21 @@ def lay_out(connection: sqlite3.Connection) -> None:
     The result is what :func:`migrate` makes, a test says; but this starts without sqlite-utils.
     """
     connection.executescript(
-        f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS} {_CONTAINERS} {_PROTECTION}"
+        f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS} {_CONTAINERS} {_SIGNATURES}"
+        f"{_PROTECTION}"
         f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
+
+
+def fill_in(connection: sqlite3.Connection, version: int) -> None:
+    """Let a connection that only reads find what later versions brought: temporary, and empty."""
+    for since, script in _LATER:
+        if since > version:
+            connection.executescript(
+                re.sub(r"CREATE (TABLE|VIEW) ", r"CREATE TEMP \1 ", script).replace(
+                    "CREATE INDEX ", "CREATE INDEX temp."
+                )
+            )
 
 
 def migrate(connection: sqlite3.Connection) -> None:
@@ -300,7 +330,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     steps(name="0001_first")(_first)
     steps(name="0002_layer_facts")(_layer_facts)
     steps(name="0003_containers")(_containers)
-    steps(name="0004_protection")(_protection)
+    steps(name="0004_signatures")(_signatures)
+    steps(name="0005_protection")(_protection)
     steps.apply(db)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -317,6 +348,10 @@ def _layer_facts(db: sqlite_utils.Database, /) -> None:
 
 def _containers(db: sqlite_utils.Database, /) -> None:
     db.executescript(_CONTAINERS)
+
+
+def _signatures(db: sqlite_utils.Database, /) -> None:
+    db.executescript(_SIGNATURES)
 
 
 def _protection(db: sqlite_utils.Database, /) -> None:

@@ -224,8 +224,10 @@ class _Opening:
             database.close()
             raise
         reading = self.root.read_only or self.read_only
-        current = version == schema.SCHEMA_VERSION and journal == journal_of(self.root)
-        if current or (reading and version >= schema.READABLE_VERSION):
+        if version == schema.SCHEMA_VERSION and (reading or journal == journal_of(self.root)):
+            return database
+        if reading and version >= schema.READABLE_VERSION:
+            database.fill_in(version)
             return database
         database.close()
         if reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -130,6 +130,15 @@ class Store(StoreReader):
 
         return new_lease(self._session, purpose)
 
+    def add_signatures(self, manifest: Digest, signatures: Sequence[bytes]) -> None:
+        """Keep further signatures of a stored manifest.
+
+        Raises BlobNotFoundError if the manifest is not in the store, IntegrityError for too many.
+        """
+        from kstore.store import signatures as keeping
+
+        keeping.add_signatures(self._session, manifest, signatures)
+
     def join_lease(self, lease_id: int) -> Lease:
         """Work under a lease that another connection owns; leaving does not end it."""
         from kstore.store.leases import Lease
@@ -197,19 +206,22 @@ class Store(StoreReader):
         *,
         all_unused_partials: bool = False,
         dry_run: bool = False,
-        dangling_images: bool = True,
+        only_images: Collection[str] | None = None,
         retention: Retention | None = None,
         lease_grace: float = _DAY,
         partial_grace: float = 7 * _DAY,
     ) -> PruneReport:
-        """Collect garbage: what no name, no lease and (unless they go too) no image needs.
+        """Collect garbage: what no name, no lease and no working container needs.
 
-        ``retention`` says which names go as well, and which images are too young to go; without
-        it, named images are never removed.  ``lease_grace`` is how long, in seconds, blobs of a
-        failed operation are kept for its next attempt, ``partial_grace`` the same for partial
-        downloads; ``all_unused_partials`` removes all that nobody is writing.  A rehearsal
-        (``dry_run``) reports the same figures.  Raises StoreDamagedError, with nothing deleted, if
-        the database cannot be trusted.
+        ``only_images``: of the images without a name, only those with these IDs go; None means
+        all.  Of the log of names, the newest 100 changes of each name stay, and those of names
+        that are gone for 90 days.
+
+        ``retention`` says which names go as well; without it, named images are never removed.
+        ``lease_grace`` is how long, in seconds, blobs of a failed operation are kept for its next
+        attempt, ``partial_grace`` the same for partial downloads; ``all_unused_partials`` removes
+        all that nobody is writing.  A rehearsal (``dry_run``) reports the same figures.  Raises
+        StoreDamagedError, with nothing deleted, if the database cannot be trusted.
         """
         from kstore.store import gc
 
@@ -217,7 +229,7 @@ class Store(StoreReader):
             self._session,
             all_unused_partials=all_unused_partials,
             dry_run=dry_run,
-            dangling_images=dangling_images,
+            only_images=only_images,
             retention=retention,
             lease_grace=lease_grace,
             partial_grace=partial_grace,

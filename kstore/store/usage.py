@@ -7,7 +7,6 @@ the blocks they occupy, so that they add up to what ``du`` says of the root.
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -107,13 +106,9 @@ def _needed(session: Session, graph: Graph) -> set[str]:
     return graph.reach(roots, alone)
 
 
-def other_roots(session: Session, since: int = sys.maxsize) -> list[str]:
-    """What is needed although no name leads there: by running operations, by containers, and
-    because it came not before ``since`` (microseconds since 1970)."""
-    rows = session.db.rows(
-        "SELECT digest FROM lease_ref UNION SELECT digest FROM manifest WHERE added_at >= ?",
-        [since],
-    )
+def other_roots(session: Session) -> list[str]:
+    """What is needed although no name leads there: by running operations, and by containers."""
+    rows = session.db.rows("SELECT DISTINCT digest FROM lease_ref")
     containers = ContainerTable(session).all()
     return [row[0] for row in rows] + [str(c.manifest) for c in containers if c.manifest]
 

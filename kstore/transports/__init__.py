@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from kstore.errors import InvalidReferenceError, UnsupportedError
 from kstore.interfaces import ImageReference, ImageTransport
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
+    from kstore.reference import Named
     from kstore.registry import RegistryClient
+    from kstore.registry.lookaside import Lookaside
     from kstore.store import Store
     from kstore.transports.docker import DockerTransport
     from kstore.transports.docker_endpoint import DockerDaemonSettings
@@ -28,6 +30,7 @@ __all__ = [
     "TransportSettings",
     "Transports",
     "split_transport",
+    "validate_policy_scope",
 ]
 
 
@@ -39,6 +42,7 @@ class TransportSettings:
     ``spool_dir``: where archives that are compressed or come through a pipe are unpacked to.
     ``stdin`` and ``stdout``: what ``-`` means as a file; None where it means nothing.
     ``docker_daemon``: how a Docker daemon is reached, None for its usual socket.
+    ``lookaside``: where the signatures of a registry's image are kept, None for nowhere.
     """
 
     open_store: Callable[[], Store]
@@ -48,12 +52,13 @@ class TransportSettings:
     stdin: BinaryIO | None = None
     stdout: BinaryIO | None = None
     docker_daemon: DockerDaemonSettings | None = None
+    lookaside: Callable[[Named], Lookaside] | None = None
 
 
 def _docker(settings: TransportSettings) -> ImageTransport:
     from kstore.transports.docker import DockerTransport
 
-    return DockerTransport(settings.connect)
+    return DockerTransport(settings.connect, lookaside=settings.lookaside)
 
 
 def _docker_archive(settings: TransportSettings) -> ImageTransport:
@@ -122,11 +127,10 @@ FACTORIES: Mapping[str, _Factory] = {
 #: The names of the store's own transport.
 STORE_TRANSPORTS = tuple(name for name, make in FACTORIES.items() if make is _storage)
 
-_REGISTRY_ROAD = "push it to a registry and pull it from there (`kstore serve` runs one)"
-
 #: Transports of this family that kstore does not have, and the way round.
 _MISSING: Mapping[str, str] = {
-    "containers-storage": _REGISTRY_ROAD,
+    "containers-storage": "`podman save IMAGE | kstore load` brings an image of podman's into the"
+    " store, and `kstore save IMAGE | podman load` the other way",
 }
 
 
@@ -142,6 +146,27 @@ def split_transport(text: str) -> tuple[str, str] | None:
     if rest.startswith("//") or (name != "docker" and (name in FACTORIES or name in _MISSING)):
         return name, rest
     return None
+
+
+def validate_policy_scope(transport: str, scope: str) -> None:
+    """Raise InvalidInputError if ``scope`` can never match an image of ``transport``.
+
+    Nothing is known of transports that kstore does not have, so all their scopes may be good.
+    """
+    factory = FACTORIES.get(transport)
+    if factory is None or not scope:
+        return
+    if factory is _storage:
+        from kstore.transports.storage import require_store_scope
+
+        require_store_scope(scope)
+        return
+    settings = TransportSettings(_nothing, _nothing, Cancel())
+    factory(settings).validate_policy_scope(scope)
+
+
+def _nothing(*_: object) -> NoReturn:
+    raise AssertionError("to judge a scope, nothing is opened")
 
 
 class Transports:
@@ -161,6 +186,7 @@ class Transports:
 
     @property
     def docker(self) -> DockerTransport:
+        """The one that reaches registries."""
         from kstore.transports.docker import DockerTransport
 
         transport = self.get("docker")
@@ -169,6 +195,7 @@ class Transports:
 
     @property
     def storage(self) -> StorageTransport:
+        """The one that reaches the store."""
         from kstore.transports.storage import StorageTransport
 
         transport = self.get("kstore")

@@ -14,11 +14,13 @@ from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
 from kstore.interfaces import BlobFeed, BlobSource
 from kstore.reference import Named
-from kstore.streams import BytesStream, pump, read_limited
+from kstore.streams import BytesStream, ByteStream, pump, read_limited
 
 __all__ = [
     "BytesBlob",
     "FileBlob",
+    "OpenedBlob",
+    "again_if_spliced",
     "end_session",
     "name_scopes",
     "open_image_file",
@@ -89,6 +91,23 @@ class BytesBlob(BytesStream, BlobSource):
     validator = None
 
 
+class OpenedBlob(BlobSource):
+    """A stream that knows where it starts."""
+
+    validator: str | None = None
+    offset: int = 0
+
+    def __init__(self, stream: ByteStream, offset: int) -> None:
+        self._stream = stream
+        self.offset = offset
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self._stream.readinto(buffer) or 0
+
+    def close(self) -> None:
+        self._stream.close()
+
+
 def stated_blob(hint: BlobHint, what: str) -> Descriptor:
     """The blob a hint announces; UnsupportedError if its digest or size is not known."""
     if hint.digest is None or hint.size is None:
@@ -102,16 +121,25 @@ def write_feed(feed: BlobFeed, path: Path, what: str, *, mode: int) -> None:
     ``what`` names the blob and its place in messages.
     """
     with storage_errors(f"write {what}"), new_file(path, mode=mode) as file:
-        feed.start()
-        try:
-            pump(feed, lambda view: write_all(file, view))
-        except IntegrityError:
-            if not feed.spliced:
-                raise
+
+        def write() -> None:
             file.seek(0)
             file.truncate()
             feed.start()
             pump(feed, lambda view: write_all(file, view))
+
+        again_if_spliced(feed, write)
+
+
+def again_if_spliced(feed: BlobFeed, attempt: Callable[[], None]) -> None:
+    """Read all of ``feed``, which ``attempt`` starts; once more if wrong bytes were put together
+    from several answers, which may have been of two versions."""
+    try:
+        attempt()
+    except IntegrityError:
+        if not feed.spliced:
+            raise
+        attempt()
 
 
 def end_session(close: Callable[[], None], failure: BaseException | None) -> None:

@@ -59,14 +59,13 @@ from kstore.transports.base import (
     stated_blob,
     write_feed,
 )
+from kstore.transports.dir_draft import DirectoryDraft, take_away
 from kstore.transports.dir_files import (
     MANIFEST_FILE,
     VERSION_FILE,
-    DirectoryDraft,
     check_version,
     file_name,
     require_image_or_empty,
-    take_away,
 )
 
 __all__ = ["NAME", "DirReference", "DirTransport"]
@@ -185,6 +184,13 @@ class DirSource(ImageSource):
         if file is None:
             raise BlobNotFoundError(f"no blob {digest} in {self._path}")
         return FileBlob(file, offset)
+
+    def blob_size(self, digest: Digest) -> int | None:
+        with storage_errors(f"look at blob {digest} of {self._path}"):
+            try:
+                return (self._path / file_name(digest)).lstat().st_size
+            except FileNotFoundError:
+                return None
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
         signatures: list[bytes] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
@@ -23,8 +25,12 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest
 from kstore.reference import Named
 from kstore.registry import RegistryClient
+from kstore.signature import SimpleSignature, parse_signature
 from kstore.streams import ByteStream
-from kstore.transports.base import name_scopes
+from kstore.transports.base import again_if_spliced, name_scopes
+
+if TYPE_CHECKING:
+    from kstore.registry.lookaside import Lookaside
 
 __all__ = ["NAME", "DockerReference", "DockerTransport"]
 
@@ -35,11 +41,18 @@ class DockerTransport(ImageTransport):
     """Reaches registries through one client for each host.
 
     ``connect`` makes the client of a host; clients are kept, so that connections and tokens are
-    shared by everything one command does.
+    shared by everything one command does.  ``lookaside`` finds the place beside the registry where
+    the signatures of an image are kept; None where there is none.
     """
 
-    def __init__(self, connect: Callable[[str], RegistryClient]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[str], RegistryClient],
+        *,
+        lookaside: Callable[[Named], Lookaside] | None = None,
+    ) -> None:
         self._connect = connect
+        self._lookaside = lookaside
         self._clients: dict[str, RegistryClient] = {}
 
     @property
@@ -64,6 +77,10 @@ class DockerTransport(ImageTransport):
         if host not in self._clients:
             self._clients[host] = self._connect(host)
         return self._clients[host]
+
+    def lookaside(self, named: Named) -> Lookaside | None:
+        """Where signatures of an image are beside its registry; InvalidInputError, StorageError."""
+        return self._lookaside(named) if self._lookaside is not None else None
 
     def validate_policy_scope(self, scope: str) -> None:
         if scope.startswith("*."):
@@ -123,11 +140,13 @@ class DockerReference(ImageReference):
         return DockerDestination(self)
 
     def delete(self) -> None:
-        """Delete the manifest, and with it every tag that points to it."""
+        """Delete the manifest, and with it every tag that points to it, and its signatures."""
         digest = self.named.digest
         if digest is None:
             digest = self.client.get_manifest(self.named.path, self.version).digest
         self.client.delete_manifest(self.named.path, digest)
+        if (lookaside := self.home.lookaside(self.named)) is not None:
+            lookaside.remove(self.named.path, digest)
 
 
 class DockerSource(ImageSource):
@@ -169,7 +188,12 @@ class DockerSource(ImageSource):
         return (self._reference.named.repository,)
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
-        return ()
+        named = self._reference.named
+        digest = instance or self._top.digest
+        if self._client.keeps_signatures:
+            return self._client.signatures(named.path, digest)
+        lookaside = self._reference.home.lookaside(named)
+        return () if lookaside is None else lookaside.read(named.path, digest)
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""
@@ -183,6 +207,7 @@ class DockerDestination(ImageDestination):
         self._client = reference.client
         self._path = reference.named.path
         self._manifest: RawManifest | None = None
+        self._signatures: dict[Digest | None, Sequence[bytes]] = {}
 
     @property
     def reference(self) -> DockerReference:
@@ -190,7 +215,18 @@ class DockerDestination(ImageDestination):
 
     @property
     def traits(self) -> DestinationTraits:
-        return DestinationTraits(concurrent=True, foreign_urls=True)
+        return DestinationTraits(
+            concurrent=True, foreign_urls=True, signatures=self._keeps_signatures
+        )
+
+    @cached_property
+    def _keeps_signatures(self) -> bool:
+        lookaside = self._reference.home.lookaside(self._reference.named)
+        if lookaside is not None and lookaside.writable:
+            return True
+        if lookaside is not None and not self._client.keeps_signatures:
+            self._client.ping()  # its answer says whether the registry keeps them itself
+        return self._client.keeps_signatures
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         """Nothing is asked here: ``write_blob`` asks, in parallel."""
@@ -205,13 +241,16 @@ class DockerDestination(ImageDestination):
         for origin in self._mountable(hint):
             if self._client.mount_blob(self._path, blob.digest, origin):
                 return WrittenBlob(blob, "mounted")
+        again_if_spliced(feed, lambda: self._upload(feed, blob))
+        return WrittenBlob(blob, "copied")
+
+    def _upload(self, feed: BlobFeed, blob: Descriptor) -> None:
         self._client.upload_blob(
             self._path,
             blob,
             lambda at: _FromOffset(feed, at, blob.size),
             on_retry=feed.retrying,
         )
-        return WrittenBlob(blob, "copied")
 
     def _mountable(self, hint: BlobHint) -> Sequence[str]:
         """Paths of other repositories of the same registry that hold the blob."""
@@ -234,13 +273,38 @@ class DockerDestination(ImageDestination):
             )
         else:
             self._manifest = raw
+            self._signatures.clear()  # those of a manifest that was refused
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
-        raise UnsupportedError(f"{self._reference.named.domain} does not take signatures yet")
+        self._signatures[instance] = signatures
 
     def commit(self) -> None:
-        assert self._manifest is not None, "write_manifest comes first"
-        self._client.put_manifest(self._path, self._reference.version, self._manifest)
+        raw = self._manifest
+        assert raw is not None, "write_manifest comes first"
+        if self._signatures:
+            # By its digest first: under its name nobody shall find it before it is signed.
+            self._client.put_manifest(self._path, raw.digest, raw)
+            for instance, signatures in self._signatures.items():
+                self._keep(instance or raw.digest, signatures)
+            if self._reference.version == raw.digest:
+                return
+        self._client.put_manifest(self._path, self._reference.version, raw)
+
+    def _keep(self, digest: Digest, signatures: Sequence[bytes]) -> None:
+        named = self._reference.named
+        what = f"a signature of {named}"
+        simple = [
+            data for data in signatures if isinstance(parse_signature(data, what), SimpleSignature)
+        ]
+        if len(simple) < len(signatures):
+            raise UnsupportedError(f"sigstore signatures are not written to {named.domain}")
+        lookaside = self._reference.home.lookaside(named)
+        if self._client.keeps_signatures:
+            self._client.add_signatures(self._path, digest, simple)
+        elif lookaside is not None:
+            lookaside.add(self._path, digest, simple)
+        else:
+            raise UnsupportedError(f"signatures are not written to {named.domain}")
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""

@@ -71,13 +71,22 @@ class StorageTransport(ImageTransport):
         return StorageReference(str(names[0]) if names else "", names, self)
 
     def validate_policy_scope(self, scope: str) -> None:
-        if not scope.startswith("["):
-            raise InvalidInputError(f"policy scope {scope!r} does not start with [ROOT]")
+        require_store_scope(scope)
+
+
+def require_store_scope(scope: str) -> None:
+    """Raise InvalidInputError if ``scope`` can never match an image of a store."""
+    if not scope.startswith("["):
+        raise InvalidInputError(f"policy scope {scope!r} does not start with [ROOT]")
 
 
 def _looks_like_id(text: str) -> bool:
-    text = text.removeprefix("@").removeprefix("sha256:")
-    return 3 <= len(text) <= 64 and all(char in "0123456789abcdef" for char in text)
+    """Whether this may be an ID, or ``NAME@ID``, which both must agree on."""
+    name, _, digits = text.rpartition("@")
+    digits = digits.removeprefix("sha256:")
+    if name:
+        Named.parse(name)
+    return 3 <= len(digits) <= 64 and all(char in "0123456789abcdef" for char in digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +207,7 @@ class StorageSource(ImageSource):
         return tuple(f"{host}/{path}" for host, path in self._store.origins(digest))
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
-        return ()
+        return self._store.signatures(instance or self.top)
 
     def close(self) -> None:
         self._lease.__exit__(None, None, None)
@@ -235,6 +244,7 @@ class StorageDestination(ImageDestination):
         self._manifest: RawManifest | None = None
         self._members: list[RawManifest] = []
         self._via: RawManifest | None = None
+        self._signatures: dict[Digest | None, Sequence[bytes]] = {}
         self._origins: tuple[str, ...] = ()
         self.image: ImageRecord | None = None
 
@@ -244,7 +254,9 @@ class StorageDestination(ImageDestination):
 
     @property
     def traits(self) -> DestinationTraits:
-        return DestinationTraits(concurrent=True, foreign_urls=True, remembers_index=True)
+        return DestinationTraits(
+            concurrent=True, foreign_urls=True, remembers_index=True, signatures=True
+        )
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         wanted = [(hint.digest, hint.size) for hint in hints if hint.digest is not None]
@@ -322,17 +334,19 @@ class StorageDestination(ImageDestination):
             self._manifest, self._via = raw, via
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
-        raise UnsupportedError("the store does not keep signatures yet")
+        self._signatures[instance] = signatures
 
     def commit(self) -> None:
-        assert self._manifest is not None, "write_manifest comes first"
+        raw = self._manifest
+        assert raw is not None, "write_manifest comes first"
         self.settle()
         self.image = self._lease.publish(
             Publication(
-                raw=self._manifest,
+                raw=raw,
                 names=self._reference.names,
                 members=tuple(self._members),
                 via=self._via,
+                signatures={each or raw.digest: kept for each, kept in self._signatures.items()},
             ),
             last=True,
         )

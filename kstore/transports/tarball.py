@@ -43,8 +43,8 @@ from kstore.interfaces import (
 )
 from kstore.manifest import RawManifest
 from kstore.platforms import host_platform
-from kstore.streams import BytesStream, ByteStream, Cancel
-from kstore.transports.base import path_identity
+from kstore.streams import BytesStream, Cancel
+from kstore.transports.base import OpenedBlob, path_identity
 
 __all__ = ["NAME", "TarballReference", "TarballTransport"]
 
@@ -183,10 +183,10 @@ class TarballSource(ImageSource):
     ) -> BlobSource:
         digest = descriptor.digest
         if digest == self._config_digest:
-            return _Opened(BytesStream(self._config[offset:]), offset)
+            return OpenedBlob(BytesStream(self._config[offset:]), offset)
         for file, layer in zip(self._files, self._layers, strict=True):
             if digest == layer.blob.digest:
-                return _Opened(FileStream(file.duplicate(), offset), offset)
+                return OpenedBlob(FileStream(file.duplicate(), offset), offset)
         raise BlobNotFoundError(f"tarball:{self._reference.within_transport} has no blob {digest}")
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
@@ -195,23 +195,6 @@ class TarballSource(ImageSource):
     def close(self) -> None:
         for file in self._files:
             file.close()
-
-
-class _Opened(BlobSource):
-    """A stream that knows where it starts."""
-
-    validator: str | None = None
-    offset: int = 0
-
-    def __init__(self, stream: ByteStream, offset: int) -> None:
-        self._stream = stream
-        self.offset = offset
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        return self._stream.readinto(buffer) or 0
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 def _modified(source: Path | BinaryIO) -> int:

@@ -41,6 +41,7 @@ class Descent(Closing):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._shown = str(path)
         with file_errors(f"read {path}"):
             self._top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             #: When the top was modified, in seconds since 1970.
@@ -48,9 +49,9 @@ class Descent(Closing):
         self._name, self._current = "", self._top
         self._entries = 0
 
-    def place(self, name: str) -> Path:
+    def place(self, name: str) -> str:
         """Where something stands, for messages."""
-        return self.path / name if name else self.path
+        return f"{self._shown}/{name}" if name else self._shown  # a Path is slow for every file
 
     def directory(self, name: str) -> int:
         """The descriptor of a directory, open until the next call."""

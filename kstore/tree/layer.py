@@ -189,7 +189,7 @@ class LayerTar(MadeTar):
         link: str = "",
     ) -> EntryKind:
         """Write an entry; its kind, which is another where a file stands for a device."""
-        override = xattrs.override_of(attributes, str(self._tree.place(name)))
+        override = xattrs.override_of(attributes, self._tree.place(name))
         device: tuple[int, int] | None = None
         if kind in ("char", "block"):
             device = (os.major(info.st_rdev), os.minor(info.st_rdev))

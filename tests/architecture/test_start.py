@@ -119,7 +119,9 @@ def test_pull_and_push_load_only_what_moves_images(tmp_path: Path) -> None:
             assert _loaded_by(*arguments, *options, root=root, heavy=IDLE) == []
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = f"import sys, kstore; print([m for m in {HEAVY!r} if m in sys.modules])"
+@pytest.mark.parametrize("module", ["kstore", "kstore.images"])
+def test_importing_the_package_loads_nothing_heavy(module: str) -> None:
+    heavy = (*HEAVY, *UNNAMED, "sqlite3", "ssl")
+    code = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kstore import mediatypes as mt
 from kstore.digest import Digest
+from kstore.manifest import RawManifest, parse_image
 from kstore.store import Store
 from tests.support.cli import PROGRAM, Result, environment, run
-from tests.support.faultserver import Basic, Fault, FaultServer
+from tests.support.fakedocker import FakeDocker, ok
+from tests.support.faultserver import Basic, Fault, FaultServer, make_certificate
 from tests.support.images import ARM64, TestImage, index_of, random_image, write_oci_layout
+from tests.support.legacy import legacy_image
 from tests.support.stores import put_image
 
 ONE = random_image(1)
@@ -214,6 +219,62 @@ def test_a_failure_of_the_network_is_tried_again_if_that_is_asked_for(
     assert result.code == 0, result.err
     assert "trying again in 1 s" in result.err
     assert manifest(tmp_path / "copy") == ONE.raw.data
+
+
+LOADED = b'{"stream":"Loaded image: app:1\\n"}\n'
+
+
+def test_docker_host_says_where_the_daemon_is(
+    root: Path, layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeDocker() as docker:
+        docker.answers["/images/load"] = ok(LOADED)
+        monkeypatch.setenv("DOCKER_HOST", docker.host)
+        result = copy(root, "-q", f"oci:{layout}:v1", "docker-daemon:app:1")
+        assert (result.code, result.err) == (0, "")
+        assert len(docker.loaded) == 1
+
+
+@pytest.mark.parametrize("verify", ["1", ""])
+def test_docker_cert_path_and_tls_verify_say_how_it_is_trusted(
+    root: Path, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: str
+) -> None:
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    trusted, other = tmp_path / "trusted", tmp_path / "other"
+    for place in (trusted, other):
+        place.mkdir()
+    certificate.rename(trusted / "ca.pem")
+    make_certificate(other)[0].rename(other / "ca.pem")
+    with FakeDocker(context) as docker:
+        docker.answers["/images/load"] = ok(LOADED)
+        monkeypatch.setenv("DOCKER_HOST", docker.host)
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", verify)
+        codes = []
+        for place in (trusted, other):
+            monkeypatch.setenv("DOCKER_CERT_PATH", str(place))
+            codes.append(copy(root, "-q", f"oci:{layout}:v1", "docker-daemon:app:1").code)
+    assert codes == ([0, 8] if verify else [0, 0])
+
+
+def test_a_schema_1_image_of_a_directory_is_copied_as_a_newer_one(
+    root: Path, tmp_path: Path
+) -> None:
+    image = legacy_image(1)
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "version").write_text("Directory Transport Version: 1.1\n")
+    (old / "manifest.json").write_bytes(image.raw.data)
+    for digest, data in image.blobs.items():
+        (old / digest.hex).write_bytes(data)
+    for family, wanted in (("oci", mt.OCI_MANIFEST), ("docker", mt.DOCKER_MANIFEST)):
+        target = tmp_path / family
+        result = copy(root, "-q", "--format", family, f"dir:{old}", f"dir:{target}")
+        assert (result.code, result.err) == (0, "")
+        raw = RawManifest.receive(manifest(target))
+        assert raw.media_type == wanted
+        assert [layer.digest for layer in parse_image(raw).layers] == list(image.blobs)
 
 
 def test_archives_go_through_pipes(root: Path, tmp_path: Path) -> None:

@@ -186,6 +186,12 @@ def test_inspect_can_show_the_object_of_kpod(root: Path) -> None:
     ("command", "template", "text"),
     [
         ("images", "{{.Names}} {{.Dangling}}", "[localhost/app:latest] false"),
+        ("images", "{{.RepoTags}} {{.Containers}} {{.ReadOnly}}", "[localhost/app:latest] 0 false"),
+        ("images", "{{.IsManifestList}}{{eq .VirtualSize .Bytes}}{{.ParentId}}", "falsetrue"),
+        ("images", "{{len .Digests}} {{len .RepoDigests}}{{.CreatedTime}}", "1 1"),
+        ("history", "{{.Tags}}", "[localhost/app:latest]"),
+        ("inspect", "{{eq .Size .VirtualSize}} {{.GraphDriver.Name}}", "true kstore"),
+        ("inspect", "{{if .UnpackedSize}}known{{else}}not known{{end}}", "not known"),
         ("history", "{{.CreatedBy}} {{.CreatedSince}}", "step 1 unknown"),
     ],
 )
@@ -196,6 +202,8 @@ def test_more_fields_for_templates(root: Path, command: str, template: str, text
 def test_info_knows_the_names_of_podman_in_templates_only(root: Path) -> None:
     form = "{{.Store.GraphRoot}} {{.Store.ImageStore.Number}} {{gt .Host.MemTotal 0}}"
     assert shown(root, "info", "--format", form) == f"{root} 2 true\n"
+    form = "{{.Store.GraphDriverName}} {{.Store.ContainerStore.Number}} {{gt .Host.Uptime 0}}"
+    assert shown(root, "info", "--format", form) == "kstore 0 true\n"
     facts = loaded(root, "info", "--format", "json")
     assert set(facts) == {"host", "store", "versions"}
     assert "GraphRoot" not in facts["store"]
@@ -233,6 +241,33 @@ def test_diff_of_a_container_tells_what_was_done_in_it(root: Path) -> None:
     result = kstore(root, "diff", "nothing")
     assert result.code == 3
     assert "no image 'nothing'" in result.err
+
+
+def test_a_listing_counts_working_containers(root: Path) -> None:
+    for _ in range(2):
+        shown(root, "from", "app")
+    form = ("--format", "{{.Name}} {{.Containers}}")
+    assert shown(root, "images", *form).splitlines() == [
+        "localhost/app:latest 2",
+        "localhost/base:latest 0",
+    ]
+    assert loaded(root, "info", "--format", "json")["store"]["containers"] == 2
+    names = "{{.ContainerName}}={{.Names}} {{.Image}} {{eq .ID .ContainerID}}"
+    assert shown(root, "containers", "--format", names).splitlines()[0] == (
+        "app-working-container=app-working-container localhost/app:latest true"
+    )
+
+
+def test_the_unpacked_size_is_known_of_plain_layers_and_told_of_others(root: Path) -> None:
+    with Store.open(root) as store:
+        put_image(store, image_of(BASE, TOP, compression="none"), "localhost/plain")
+    whole = len(BASE) + len(TOP)
+    form = ("--format", "{{.UnpackedSize}}")
+    assert shown(root, "inspect", *form, "plain", "app").split("\n")[:2] == [str(whole), ""]
+    assert shown(root, "inspect", "--size", *form, "plain", "app").split() == [str(whole)] * 2
+    result = kstore(root, "inspect", "--size", "docker://localhost/app")
+    assert result.code == 2
+    assert "--size is for what is in the store" in result.err
 
 
 # ---- search

@@ -90,7 +90,9 @@ def test_df_with_wrong_words_is_refused(root: Path, wrong: list[str]) -> None:
     [
         (["--keep", "1"], ["localhost/app:2", "localhost/other:latest"]),
         (["--all"], []),
-        (["--all", "--filter", "until=1h"], ["app", "other"]),
+        (["--all", "--filter", "reference=app:*"], ["localhost/other:latest"]),
+        (["--all", "--filter", "since=other"], ["app", "other"]),
+        (["--keep", "1", "--filter", "reference=other"], ["app", "other"]),
         (["--max-size", "1"], []),
         (["--max-size", "1GB"], ["app", "other"]),
     ],
@@ -138,7 +140,7 @@ def test_an_image_is_protected_by_its_id_under_all_its_names(root: Path) -> None
 @pytest.mark.parametrize(
     "wrong",
     [
-        ["--filter", "label=x"],
+        ["--filter", "colour=red"],
         ["--filter", "until=soon"],
         ["--keep", "-1"],
         ["--max-size", "much"],

@@ -85,7 +85,7 @@ def examine(root: Path, verb: str) -> None:
         assert store.find_image("z").image.id == random_image(3).id
         if store.name(named("x")) is not None:
             assert store.find_image("x").image.id in (random_image(1).id, random_image(2).id)
-        store.prune(lease_grace=0, all_unused_partials=True, dangling_images=False)
+        store.prune(lease_grace=0, all_unused_partials=True, only_images=())
         assert store.check(deep=True).problems == ()
         assert listing(root / "ingest") == []
         assert listing(root) == ROOT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ TOP = layer(
 )
 CHANGED = image_of(BASE, TOP)
 DATED = random_image(5, labels={"vendor": "acme"})
+LATER = random_image(6, labels={"vendor": "other"}, created="2024-06-01T00:00:00Z", layers=3)
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     directory = tmp_path_factory.mktemp("look")
-    images = {"changed": CHANGED, "dated": DATED}
+    images = {"changed": CHANGED, "dated": DATED, "later": LATER}
     with Store.open(directory / "root") as store:
         for name, image in images.items():
             put_image(store, image, f"localhost/{name}")
@@ -119,6 +121,88 @@ def test_inspect_says_the_same_in_the_fields_both_have(scene: Scene, image: Test
 def test_history_has_the_same_steps(scene: Scene, image: TestImage) -> None:
     form = ("history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Comment}}", image.id)
     assert scene.kstore(*form) == scene.podman.run(*form)
+
+
+def test_history_as_json_has_the_same_dates_and_ids(scene: Scene) -> None:
+    ours = json.loads(scene.kstore("history", "--format", "json", DATED.id))
+    theirs = json.loads(scene.podman.run("history", "--format", "json", DATED.id))
+    assert [(row["createdBy"], row["created"], row["comment"]) for row in ours] == [
+        (row["CreatedBy"], row["created"], row.get("comment", "")) for row in theirs
+    ]
+    assert ours[0]["id"] == theirs[0]["id"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}",
+        "{{.Names}} {{.RepoTags}} {{.RepoDigests}}",
+        "{{.Dangling}} {{.Containers}} {{.ReadOnly}} {{.ParentId}}",
+        "{{if .Labels.vendor}}{{.CreatedSince}} {{.Created}}{{end}}",
+        '{{.Labels}} {{len .Labels}} {{json .Labels}} {{index .Labels "vendor"}}',
+        "{{upper .Tag}} {{title .Tag}} {{pad .Tag 2 2}} {{truncate .Digest 12}}",
+        '{{join .RepoTags ", "}} {{split .Tag "t"}} {{printf "%-8s|%5d" .Tag 7}}',
+        "{{if .Dangling}}nameless{{else}}{{range .RepoTags}}<{{.}}>{{end}}{{end}}",
+        '{{if eq .Tag "latest" "x"}}yes{{end}} {{lower "ABC"}} {{- " trimmed"}}',
+        "table {{.Repository}}\t{{.Tag}}\t{{.ID}}",
+        "{{$n := .Tag}}{{range $i, $t := .RepoTags}}{{$i}}={{$t}} {{$n}}{{end}}",
+        "{{range $k, $v := .Labels}}{{$k}}={{$v}} {{else}}none{{end}}",
+        "{{with $l := .Labels}}{{len $l}}{{.}}{{else}}none{{end}}",
+        "table {{.Repository}} {{.ID}}",
+    ],
+)
+def test_templates_of_a_listing_give_the_same_lines(scene: Scene, template: str) -> None:
+    command = ("images", "--no-trunc", "--sort", "repository", "--format", template)
+
+    def lines(text: str) -> list[list[str]]:
+        """Without what podman puts before whole IDs, and how it fills columns."""
+        return [line.split() for line in text.replace("sha256:", "").splitlines()]
+
+    assert lines(scene.kstore(*command)) == lines(scene.podman.run(*command))
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        ["dangling=false"],
+        ["dangling=true"],
+        ["intermediate=true"],
+        ["containers=false"],
+        ["containers=true"],
+        ["label=vendor"],
+        ["label=vendor=acme"],
+        ["label!=vendor=acme"],
+        ["label=vendor", "before=localhost/later"],
+        ["before=localhost/later"],
+        ["since=localhost/dated", "label=vendor"],  # podman dates what has no date itself
+        ["after=localhost/dated", "label=vendor"],
+        ["until=2024-03-01T00:00:00Z", "label=vendor"],
+        ["reference=dated"],
+        ["reference=localhost/*"],
+        ["reference=*hang*"],
+        ["reference=dated", "reference=later"],
+        ["reference!=dated"],
+        [f"id={DATED.id}"],
+    ],
+    ids=" ".join,
+)
+def test_filters_choose_the_same_images(scene: Scene, filters: list[str]) -> None:
+    options = [option for text in filters for option in ("--filter", text)]
+    command = ("images", "-q", "--no-trunc", *options)
+    theirs = scene.podman.run(*command, "--all").replace("sha256:", "")
+    assert sorted(scene.kstore(*command).split()) == sorted(theirs.split())
+
+
+@pytest.mark.parametrize("bad", ["nothing=1", "dangling", "dangling=maybe", "until=someday"])
+def test_both_refuse_the_same_filters(scene: Scene, bad: str) -> None:
+    assert run("--root", scene.root, "images", "--filter", bad).code == 2
+    refused = subprocess.run(
+        [*scene.podman.command, "images", "--filter", bad],
+        env=scene.podman.environment(),
+        capture_output=True,
+        timeout=60,
+    )
+    assert refused.returncode != 0
 
 
 def _only(text: str) -> dict[str, Any]:

@@ -193,6 +193,71 @@ def test_buildah_pulls_what_kstore_writes_and_kstore_reads_what_it_pushes(
     check(room / "read", built, same_manifest=False)
 
 
+#: Podman's words for the forms that are directories.
+DIRECTORIES = {"oci": "oci-dir", "dir": "docker-dir"}
+
+
+@pytest.mark.parametrize("image", UNPACKED)
+@pytest.mark.parametrize("form", DIRECTORIES)
+def test_podman_loads_directories_of_kstore_and_kstore_reads_those_it_saves(
+    room: Path, built: Built, form: str
+) -> None:
+    kstore_copy(original(built), written(form, room / "ours"))
+    with Podman(room / "podman") as podman:
+        podman.run("load", "-q", "-i", str(room / "ours"))
+        (loaded,) = podman.run("images", "-q", "--no-trunc").split()
+        assert loaded == f"sha256:{built.image_id}"
+        podman.run("save", "-q", "--format", DIRECTORIES[form], "-o", str(room / "theirs"), loaded)
+    source = f"{form}:{room / 'theirs'}"  # without a name: it was saved by its ID
+    kstore_copy(source, f"dir:{room / 'read'}")
+    check(room / "read", built, same_manifest=False)
+
+
+# --- indexes: this machine's image, and the whole of it -----------------------------------------
+
+HOLDERS = [form for form in FORMS if form != "docker-archive"]
+LIST = "localhost/list:1"
+
+
+def check_members(place: str, room: Path, built: Built) -> None:
+    """An index of another tool's making has the members of ours, byte for byte."""
+    kstore_copy(place, f"dir:{room / 'read'}")
+    check(room / "read", built, same_manifest=False)
+    members = [
+        {member["digest"] for member in json.loads(raw)["manifests"]}
+        for raw in ((room / "read" / "manifest.json").read_bytes(), built.manifest)
+    ]
+    assert members[0] == members[1]
+
+
+@pytest.mark.parametrize("image", ["two-platforms"])
+@pytest.mark.parametrize("form", HOLDERS)
+def test_podman_takes_an_index_of_kstore_in_part_and_whole_and_gives_it_back(
+    room: Path, built: Built, form: str
+) -> None:
+    place = written(form, room / "ours")
+    kstore_copy(original(built), place)
+    with Podman(room / "podman") as podman:
+        assert podman.run("pull", "-q", place).strip() == built.image_id
+        podman.run("manifest", "create", "--all", LIST, place)
+        podman.run("manifest", "push", "--all", LIST, written(form, room / "theirs"))
+    check_members(written(form, room / "theirs"), room, built)
+
+
+@pytest.mark.parametrize("image", ["two-platforms"])
+@pytest.mark.parametrize("form", HOLDERS)
+def test_buildah_takes_an_index_of_kstore_in_part_and_whole_and_gives_it_back(
+    room: Path, built: Built, form: str
+) -> None:
+    place = written(form, room / "ours")
+    kstore_copy(original(built), place)
+    with Buildah(room / "buildah") as buildah:
+        assert buildah.run("pull", "-q", place).split()[-1] == built.image_id
+        buildah.run("manifest", "create", "--all", LIST, place)
+        buildah.run("manifest", "push", "--all", LIST, written(form, room / "theirs"))
+    check_members(written(form, room / "theirs"), room, built)
+
+
 # --- umoci: one layout, two tools ---------------------------------------------------------------
 
 

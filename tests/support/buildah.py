@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from kstore.streams import Closing
@@ -28,22 +29,21 @@ class Buildah(Closing):
         directory.mkdir(mode=0o700)
         self._directory = directory
         self._runtime = Path(tempfile.mkdtemp(prefix="ks-"))
-        self._command = [program, "--root", str(directory), "--runroot", str(self._runtime)]
+        self.command = [program, "--root", str(directory), "--runroot", str(self._runtime)]
         if os.geteuid() == 0:
             # Its mounts end with a mount namespace of its own.
-            self._command[:0] = [require_program("unshare"), "--mount"]
-            self._command += ["--storage-driver", "overlay"]
+            self.command[:0] = [require_program("unshare"), "--mount"]
+            self.command += ["--storage-driver", "overlay"]
         else:
             # With one user ID at hand the owners of files cannot be kept.
-            self._command += ["--storage-driver", "vfs"]
-            self._command += ["--storage-opt", "vfs.ignore_chown_errors=true"]
+            self.command += ["--storage-driver", "vfs"]
+            self.command += ["--storage-opt", "vfs.ignore_chown_errors=true"]
 
     def run(self, *arguments: str) -> str:
         """Runs ``buildah ARGUMENTS``; its standard output."""
-        own = {"XDG_RUNTIME_DIR": str(self._runtime), "TMPDIR": str(self._runtime)}
         run = subprocess.run(
-            [*self._command, *arguments],
-            env={**os.environ, **own},
+            [*self.command, *arguments],
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -51,6 +51,11 @@ class Buildah(Closing):
         )
         assert run.returncode == 0, f"buildah {' '.join(arguments)}: {run.stderr[-2000:]}"
         return run.stdout
+
+    def environment(self) -> Mapping[str, str]:
+        """What a buildah that is run by hand needs as its environment."""
+        own = {"XDG_RUNTIME_DIR": str(self._runtime), "TMPDIR": str(self._runtime)}
+        return {**os.environ, **own}
 
     def close(self) -> None:
         """Removes the storage."""

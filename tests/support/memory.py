@@ -188,6 +188,7 @@ class MemorySource(ImageSource):
 
 class _Opened(BytesStream):
     validator = None
+    spliced = False
 
     def __init__(self, data: bytes, offset: int):
         super().__init__(data)
@@ -207,6 +208,7 @@ class _Spliced(_Opened):
         if self._started and self._on_retry is not None:
             self._on_retry(self._why)
             self._on_retry = None
+            self.spliced = True
         self._started = True
         return super().readinto(buffer[:100])
 

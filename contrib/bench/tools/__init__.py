@@ -87,6 +87,16 @@ class Tool:
     def untag(self, name: str, new: str) -> Trial | None:
         return None
 
+    def find(self, kind: str) -> Trial | None:
+        """Looks up a thousand images in one process, by ``kind``: name, ID or prefix of an ID;
+        prints the seconds that took."""
+        return None
+
+    def commit(self, tree: Path) -> Trial | None:
+        """Makes an image of a container from scratch with the files of ``tree``, which it gets
+        beforehand."""
+        return None
+
     def close(self) -> None:
         """Ends what is left of the tool; the caller removes its folder."""
 

@@ -113,6 +113,19 @@ class Kstore(Tool):
     def untag(self, name: str, new: str) -> Trial | None:
         return Trial([*self._kstore, "untag", new], lambda _: self._check_rows(new, 0))
 
+    def find(self, kind: str) -> Trial | None:
+        python = Path(self._kstore[0]).with_name("python")
+        script = Path(__file__).resolve().parents[1] / "lookups.py"
+        return Trial([str(python), "-I", str(script), str(self.storage), kind], lambda _: None)
+
+    def commit(self, tree: Path) -> Trial | None:
+        run([*self._kstore, "from", "--name", "box", "scratch"])
+        run([*self._kstore, "add", "box", str(tree), "/"])
+        return Trial(
+            [*self._kstore, "commit", "--quiet", "box", "committed"],
+            lambda _: self._check_rows("committed", 1),
+        )
+
     def _if_known(
         self, command: Sequence[str], verify: Callable[[str], None], result: Path | None = None
     ) -> Trial | None:

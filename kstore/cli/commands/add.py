@@ -47,7 +47,7 @@ def command(
 
     options = AddOptions(owner=_owner(chown), mode=_mode(chmod))
     session.on_interrupt = "nothing was added"
-    with session.open_store("add") as store:
+    with session.open_store("add", create=False) as store:
         add_files(
             store,
             container,

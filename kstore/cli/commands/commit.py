@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import ParamType, declare
 from kstore.cli.options import CompressionType, container_argument, quiet_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
@@ -17,6 +18,25 @@ if TYPE_CHECKING:
     from kstore.compression import Kind
 
 __all__ = ["command"]
+
+_VARIABLE = "SOURCE_DATE_EPOCH"
+_LAST = 253402300799  # seconds since 1970: the end of what dates can say
+
+
+class _Seconds(ParamType):
+    """Seconds since 1970, up to the last of the year 9999."""
+
+    name = "SECONDS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if not (value.isascii() and value.isdigit() and len(value) <= 12 and int(value) <= _LAST):
+            origin = f" (of {_VARIABLE})" if os.environ.get(_VARIABLE) == value else ""
+            raise click.BadParameter(
+                f"{value!r}{origin} is not a number of seconds since 1970, up to {_LAST}"
+            )
+        return int(value)
 
 
 @declare(
@@ -48,10 +68,9 @@ __all__ = ["command"]
 @click.option(
     "--timestamp",
     metavar="SECONDS",
-    envvar="SOURCE_DATE_EPOCH",
-    show_envvar=True,
-    type=click.IntRange(0, 253402300799),
-    help="Date of the image, since 1970; no new file gets a later one",
+    envvar=_VARIABLE,
+    type=_Seconds(),
+    help=f"Date of the image, since 1970; no new file gets a later one  [env: {_VARIABLE}]",
 )
 @click.option("--squash", is_flag=True, help="One layer of everything, the image below included")
 @click.option("-m", "--message", metavar="TEXT", help="Comment for the image's history")
@@ -81,7 +100,7 @@ def command(
     options = CommitOptions(form, kind, level, moment, squash, message)
     session.on_interrupt = "nothing was committed"
     with (
-        session.open_store("commit") as store,
+        session.open_store("commit", create=False) as store,
         metered(session, f"committing {container}", None) as progress,
     ):
         result = commit_container(

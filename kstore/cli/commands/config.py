@@ -78,5 +78,5 @@ def command(
     edits = ConfigEdits(**settings)
     if edits == ConfigEdits():
         raise click.UsageError("say what to change", click.get_current_context())
-    with session.open_store("config") as store:
+    with session.open_store("config", create=False) as store:
         configure_container(store, container, edits)

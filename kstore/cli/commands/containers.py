@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FIELDS = ("ID", "Name", "ImageID", "ImageName", "Created", "CreatedAt", "Directory")
+_FIELDS = (
+    *("ID", "ContainerID", "Name", "Names", "ContainerName", "ImageID", "ImageName", "Image"),
+    *("Created", "CreatedSince", "CreatedAt", "Directory"),
+)
 _TITLES = {
     "ID": "CONTAINER ID",
     "Name": "CONTAINER NAME",
@@ -72,12 +75,19 @@ def command(
 
 def _fields(row: ContainerSummary, now: dt.datetime, *, no_trunc: bool) -> dict[str, Any]:
     record = row.record
+    shown_id = short_id(record.id, full=no_trunc)
+    age, image = human_age(record.created_at, now), row.image_name or NONE
     return {
-        "ID": short_id(record.id, full=no_trunc),
+        "ID": shown_id,
+        "ContainerID": shown_id,
         "Name": record.name,
+        "Names": record.name,
+        "ContainerName": record.name,
         "ImageID": short_id(record.image_id, full=no_trunc) if record.image_id else "-",
-        "ImageName": row.image_name or NONE,
-        "Created": human_age(record.created_at, now),
+        "ImageName": image,
+        "Image": image,
+        "Created": age,
+        "CreatedSince": age,
         "CreatedAt": record.created_at,
         "Directory": str(record.directory),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,16 @@ from kstore.cli.options import (
     digestfile_option,
     progress_option,
     quiet_option,
+    signing_options,
+    trust_options,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from kstore.app import RegistryOptions
+    from kstore.app import RegistryOptions, SigningOptions
     from kstore.copier import CopyOptions
+    from kstore.image import TrustPolicy
 
 __all__ = ["command"]
 
@@ -45,6 +49,8 @@ __all__ = ["command"]
 @quiet_option("No progress, only errors")
 @progress_option
 @both_registries_options
+@signing_options
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -56,27 +62,35 @@ def command(
     quiet: bool,
     progress: str,
     registries: tuple[RegistryOptions, RegistryOptions],
+    signing: SigningOptions,
+    policy: TrustPolicy,
 ) -> None:
     """Copy an image from one place to another, of whatever kind.
 
-    SOURCE and DESTINATION are docker://NAME, kstore:NAME, oci:DIR[:REF], oci-archive:FILE[:REF],
-    docker-archive:FILE[:NAME], docker-daemon:NAME:TAG, dir:DIR, or tarball:FILE (to read).  The
-    file - is standard input or output.  Nothing about the image changes unless an option asks for
-    it, or the destination cannot take it as it is.
+    SOURCE and DESTINATION are docker://NAME, docker-daemon:NAME:TAG, docker-archive:FILE[:NAME],
+    kstore:NAME (or storage:NAME), oci:DIR[:REF], oci-archive:FILE[:REF], dir:DIR, or, to read,
+    tarball:FILE[:FILE...].  The file - is standard input or output.  Nothing about the image
+    changes unless an option asks for it, or the destination cannot take it as it is.
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import COPYING
     from kstore.operations.copy import copy, parse_end
+    from kstore.transports import STORE_TRANSPORTS
 
+    into_store = destination.partition(":")[0] in STORE_TRANSPORTS
     session.on_interrupt = "the destination is as it was"
+    options = replace(
+        options, signers=session.app.signers(signing), sign_identity=signing.image_name
+    )
     with (
-        both_transports(session, "copy", registries) as (here, there),
+        both_transports(session, "copy", registries, create=into_store) as (here, there),
         displayed(session, progress, COPYING, quiet=quiet) as sink,
     ):
         result = copy(
             parse_end(here, source),
             parse_end(there, destination),
             options,
+            policy=policy,
             retries=retries,
             progress=sink,
             cancel=session.cancel,

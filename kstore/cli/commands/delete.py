@@ -41,7 +41,7 @@ def command(
     """
     from kstore.operations.delete import DeleteOptions, delete_image
 
-    with session.transports("delete", registry) as transports:
+    with session.transports("delete", registry, create=False) as transports:
         gone = delete_image(transports, image, DeleteOptions(digest=digest, force=force))
     for name in gone.names:
         write(f"Untagged: {name}" if gone.digest else f"Deleted: {name}")

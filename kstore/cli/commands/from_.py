@@ -30,7 +30,7 @@ def command(session: Session, image: str, name: str | None) -> None:
     changed becomes an image by kstore commit; the image it began from stays as it is, and cannot
     be removed meanwhile.
     """
-    from kstore.operations.working import make_container
+    from kstore.operations.working import SCRATCH, make_container
 
-    with session.open_store("from") as store:
+    with session.open_store("from", create=image == SCRATCH) as store:
         write(make_container(store, image, name).name)

@@ -23,6 +23,7 @@ __all__ = ["command"]
 
 _FIELDS = (
     *("ID", "Created", "CreatedAt", "CreatedSince", "CreatedBy", "Size", "Bytes", "Comment"),
+    *("Tags",),
 )
 _NAME_FIELDS = ("Name", "Old", "New", "At", "Command")
 _MISSING = "<missing>"
@@ -104,6 +105,7 @@ def _fields(row: HistoryRow, now: dt.datetime, *, no_trunc: bool, human: bool) -
         "Size": human_size(row.size) if human else size,
         "Bytes": row.size,
         "Comment": row.comment,
+        "Tags": list(row.tags),
     }
 
 

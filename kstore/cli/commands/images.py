@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +11,21 @@ import click
 
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
-from kstore.cli.options import image_argument, no_trunc_option
+from kstore.cli.options import filter_option, image_argument, no_trunc_option
 from kstore.cli.output import write, write_table
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import NONE, human_age, human_size, short_id
 
 if TYPE_CHECKING:
     from kstore.operations.images import ImageSummary
+    from kstore.store import Store
 
 __all__ = ["command"]
 
 _FIELDS = (
-    *("ID", "Name", "Names", "Repository", "Tag", "Digest", "Created", "CreatedSince"),
-    *("CreatedAt", "Size", "Bytes", "Platform", "Labels", "Dangling"),
+    *("ID", "Name", "Names", "Repository", "Tag", "RepoTags", "RepoDigests", "Digest", "Digests"),
+    *("Created", "CreatedSince", "CreatedAt", "CreatedTime", "Size", "Bytes", "VirtualSize"),
+    *("Platform", "Labels", "Dangling", "Containers", "IsManifestList", "ReadOnly", "ParentId"),
 )
 _TITLES = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
 _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
@@ -49,17 +52,14 @@ _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
 @no_trunc_option
 @click.option("--digests", is_flag=True, help="Show manifest digests, too")
 @click.option("-n", "--noheading", is_flag=True, help="No header line")
+@filter_option("-f")
 @click.option(
-    "-f",
-    "--filter",
-    "filters",
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="dangling=true|false, label=KEY[=VALUE], reference=PATTERN, before=IMAGE, since=IMAGE,"
-    " until=AGE|TIME, id=DIGITS, digest=DIGEST or platform=OS/ARCH; != is the contrary;"
-    " may be repeated",
+    "--sort",
+    type=click.Choice(list(_ORDERS)),
+    default="created",
+    show_default=True,
+    help="Which lines come first: the newest, the largest, or by the alphabet",
 )
-@click.option("--sort", type=click.Choice(list(_ORDERS)), default="created", show_default=True)
 @format_option(_FIELDS)
 @pass_session
 def command(
@@ -84,6 +84,7 @@ def command(
     shape = Form(form, _FIELDS)
     with session.open_store("images", read_only=True) as store:
         rows = list_images(store, name, filters)
+        users = _container_counts(store) if shape.is_template else {}
     if (order := _ORDERS[sort]) is not None:
         rows.sort(key=order)
     if quiet:
@@ -92,7 +93,7 @@ def command(
     now = dt.datetime.now(dt.UTC)
     if shape.given:
         shape.write_list(
-            [_fields(row, now, no_trunc=no_trunc) for row in rows],
+            [_fields(row, now, users, no_trunc=no_trunc) for row in rows],
             as_json=lambda: _json(rows),
             titles=_TITLES,
             heading=not noheading,
@@ -119,7 +120,16 @@ def _cells(
     )
 
 
-def _fields(row: ImageSummary, now: dt.datetime, *, no_trunc: bool) -> dict[str, Any]:
+def _container_counts(store: Store) -> Mapping[str, int]:
+    """Image ID to how many working containers were made from it."""
+    return Counter(record.image_id for record in store.containers.all() if record.image_id)
+
+
+def _fields(
+    row: ImageSummary, now: dt.datetime, users: Mapping[str, int], *, no_trunc: bool
+) -> dict[str, Any]:
+    from kstore.operations.inspect import repo_digests, repo_tags
+
     age = human_age(row.created, now)
     return {
         "ID": short_id(row.id, full=no_trunc),
@@ -127,15 +137,24 @@ def _fields(row: ImageSummary, now: dt.datetime, *, no_trunc: bool) -> dict[str,
         "Names": [str(record.name) for record in row.image.names],
         "Repository": row.repository or NONE,
         "Tag": row.tag or NONE,
+        "RepoTags": list(repo_tags(row.image)),
+        "RepoDigests": list(repo_digests(row.image)),
         "Digest": str(row.digest),
+        "Digests": list(map(str, row.image.manifests)),
         "Created": age,
         "CreatedSince": age,
         "CreatedAt": row.created,
+        "CreatedTime": row.created,
         "Size": human_size(row.size),
         "Bytes": row.size,
+        "VirtualSize": row.size,
         "Platform": str(row.image.platform),
         "Labels": row.image.labels,
         "Dangling": not row.image.names,
+        "Containers": users.get(row.id, 0),
+        "IsManifestList": row.name is not None and row.name.target != row.name.manifest,
+        "ReadOnly": False,
+        "ParentId": "",
     }
 
 

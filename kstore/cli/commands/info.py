@@ -41,10 +41,18 @@ def command(session: Session, form: str | None) -> None:
 
 def _with_podman_names(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """What templates can use: the facts, and some of them by the names podman has for them."""
-    store = facts["store"]
-    known = {"GraphRoot": store["root"], "ImageStore": {"Number": store["images"]}}
+    host, store = facts["host"], facts["store"]
+    known = {
+        "GraphRoot": store["root"],
+        "GraphDriverName": "kstore",
+        "GraphOptions": {},
+        "GraphStatus": {},
+        "ImageStore": {"Number": store["images"]},
+        "ContainerStore": {"Number": store["containers"]},
+    }
     return {
         **facts,
+        "host": {**host, "Uptime": host["uptime_seconds"]},
         "store": {**store, **known},
         "Version": {"Version": facts["versions"]["kstore"]},
     }

@@ -100,7 +100,7 @@ def rm(session: Session, digests: tuple[str, ...], everything: bool) -> None:
     """
     from kstore.operations.ingest import drop_partials
 
-    with session.open_store("ingest rm") as store:
+    with session.open_store("ingest rm", create=False) as store:
         result = drop_partials(store, digests, everything=everything)
     for partial in result.partials:
         write(f"Dropped: {partial.digest}")

@@ -36,6 +36,7 @@ _KINDS = ("all", "container", "image")
         ("kstore inspect busybox", "everything, as a JSON array"),
         ("kstore inspect --format '{{.Id}}' busybox", "the ID alone"),
         ("kstore inspect --format '{{json .Config.Env}}' busybox", "a part, as JSON"),
+        ("kstore inspect --size --format '{{.UnpackedSize}}' busybox", "bytes when unpacked"),
         ("kstore inspect --format kpod-json busybox", "the object kpod printed"),
         ("kstore inspect --no-tags docker://busybox", "at the registry, without pulling it"),
         ("kstore inspect --raw oci:layout:v1", "the manifest, byte for byte"),
@@ -52,6 +53,12 @@ _KINDS = ("all", "container", "image")
     show_default=True,
     help="What a name means; with all, a container comes before an image",
 )
+@click.option(
+    "-s",
+    "--size",
+    is_flag=True,
+    help="Unpack the layers to tell UnpackedSize; of containers, tell SizeRw",
+)
 @click.option("--raw", is_flag=True, help="The manifest as it is (an index, if it is one)")
 @click.option("--config", is_flag=True, help="The config; as it is, with --raw")
 @click.option("-n", "--no-tags", is_flag=True, help="Do not ask for the repository's other tags")
@@ -63,6 +70,7 @@ def command(
     images: tuple[str, ...],
     form: str | None,
     kind: str,
+    size: bool,
     raw: bool,
     config: bool,
     no_tags: bool,
@@ -74,7 +82,7 @@ def command(
     IMAGE is a name or an ID in the store, also of a container, or TRANSPORT:REFERENCE for an image
     elsewhere, of which only the manifest and the config are fetched.  Prints a JSON array with an
     object for each.  Size is what the image's blobs take in the store, layers as they were
-    received.
+    received; UnpackedSize what its layers hold as tars, where that is known.
     """
     if form == _KPOD and not (raw or config):
         _write_kpod(session, images)
@@ -90,8 +98,8 @@ def command(
         for image in images:
             try:
                 found.append(
-                    _container(places, image, kind)
-                    or _inspect(session, places, image, platform, tags=not no_tags)
+                    _container(places, image, kind, size=size)
+                    or _inspect(session, places, image, platform, tags=not no_tags, size=size)
                 )
             except KstoreError as error:
                 session.report(error)
@@ -147,7 +155,7 @@ def _in_store(image: str) -> str | None:
     return split[1] if split[0] in STORE_TRANSPORTS else None
 
 
-def _container(places: _Places, text: str, kind: str) -> dict[str, Any] | None:
+def _container(places: _Places, text: str, kind: str, *, size: bool) -> dict[str, Any] | None:
     """A working container; None where ``text`` means none, or may not mean one."""
     if kind == "image" or _in_store(text) != text:
         return None
@@ -155,17 +163,25 @@ def _container(places: _Places, text: str, kind: str) -> dict[str, Any] | None:
 
     if kind == "all" and find_container(places.store, text) is None:
         return None
-    return inspect_container(places.store, text).to_json()
+    return inspect_container(places.store, text, measure=size).to_json()
 
 
 def _inspect(
-    session: Session, places: _Places, image: str, platform: Platform | None, *, tags: bool
+    session: Session,
+    places: _Places,
+    image: str,
+    platform: Platform | None,
+    *,
+    tags: bool,
+    size: bool,
 ) -> dict[str, Any]:
     local = _in_store(image)
     if local is not None:
         from kstore.operations.inspect import inspect_image
 
-        return inspect_image(places.store, local).to_json()
+        return inspect_image(places.store, local, measure=size, cancel=session.cancel).to_json()
+    if size:
+        raise InvalidInputError(f"--size is for what is in the store, and {image} is not")
     from kstore.operations.remote_inspect import inspect_remote
 
     return inspect_remote(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from kstore.cli.grammar import declare
-from kstore.cli.options import progress_option, quiet_option
+from kstore.cli.options import progress_option, quiet_option, trust_options
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import NONE, short_id
 from kstore.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from kstore.image import TrustPolicy
     from kstore.operations.load import Loaded, NotLoaded
 
 __all__ = ["command"]
@@ -38,6 +39,7 @@ _FILE = click.Path(path_type=Path, allow_dash=True)
 @click.option("--no-clobber", is_flag=True, help="Load nothing if a name now means another image")
 @quiet_option("No progress, only what was loaded")
 @progress_option
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -46,6 +48,7 @@ def command(
     no_clobber: bool,
     quiet: bool,
     progress: str,
+    policy: TrustPolicy,
 ) -> None:
     """Bring all images of an archive or a directory into the store.
 
@@ -68,7 +71,7 @@ def command(
             session.transports("load") as transports,
             displayed(session, progress, LOADING, quiet=quiet) as sink,
         ):
-            options = LoadOptions(clobber=not no_clobber)
+            options = LoadOptions(clobber=not no_clobber, policy=policy)
             results.extend(
                 load_images(
                     transports.storage.store,

@@ -9,7 +9,7 @@ import click
 
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
-from kstore.cli.options import SizeType
+from kstore.cli.options import SizeType, filter_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import human_size, plural
@@ -25,20 +25,13 @@ __all__ = ["command"]
     examples=(
         ("kstore prune --dry-run", "what would go"),
         ("kstore prune --keep 3", "of every repository, only the 3 names given last"),
-        ("kstore prune --all --filter until=30d", "every image that came a month ago or earlier"),
-        ("kstore prune --max-size 20GB", "the oldest images, until the rest fits"),
+        ("kstore prune --all --filter until=30d", "every image made a month ago or earlier"),
+        ("kstore prune --max-size 20GB", "the oldest names, until the rest fits"),
         ("kstore prune --all-partials", "also forget downloads that could still be resumed"),
     ),
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Change nothing, say what would be removed")
 @click.option("-a", "--all", "all_images", is_flag=True, help="Images with names, too")
-@click.option(
-    "--filter",
-    "filters",
-    metavar="until=TIME",
-    multiple=True,
-    help="Only what came, or was named, before a time (2024-01-31) or longer ago (24h)",
-)
 @click.option(
     "--keep",
     metavar="N",
@@ -52,29 +45,32 @@ __all__ = ["command"]
     help="Take away the oldest names until the images fit SIZE (500MB, 2GiB)",
 )
 @click.option("--all-partials", is_flag=True, help="Drop partial downloads of any age")
+@filter_option()
 @format_option(example="bytes_freed")
 @pass_session
 def command(
     session: Session,
     dry_run: bool,
     all_images: bool,
-    filters: tuple[str, ...],
     keep: int | None,
     max_size: int | None,
     all_partials: bool,
+    filters: tuple[str, ...],
     form: str | None,
 ) -> None:
     """Remove images without a name, and files that nothing needs.
 
     With --all, --keep or --max-size, names are taken away first, and their images with them.  What
-    is protected ('kstore protect'), or used by a container, stays.  Partial downloads of the last
-    days stay, so that a pull can go on where it was.
+    is protected ('kstore protect'), or used by a container, stays, and with --filter whatever does
+    not meet it.  Partial downloads of the last days stay, so that a pull can go on where it was; of
+    the log of names ('kstore log'), the last 100 changes of each name stay, and those of names that
+    are gone for 90 days.
     """
     from kstore.operations.prune import PruneOptions, prune_store
 
     shape = Form(form)
     session.on_interrupt = "what was removed is gone, the rest is as it was"
-    with session.open_store("prune") as store:
+    with session.open_store("prune", create=False) as store:
         options = PruneOptions(all_partials, all_images, keep, max_size, filters)
         report = prune_store(store, options, dry_run=dry_run)
     if shape.given:
@@ -98,6 +94,7 @@ def _summary(report: PruneReport, *, dry_run: bool) -> str:
         (len(report.deleted), "image"),
         (report.blobs_removed, "blob"),
         (report.partials_removed, "partial download"),
+        (report.log_entries_removed, "old name change"),
     )
     what = ", ".join(plural(count, noun) for count, noun in counts if count)
     verb = "Would free" if dry_run else "Freed"

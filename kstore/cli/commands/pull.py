@@ -12,6 +12,7 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     registry_options,
+    trust_options,
 )
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
@@ -20,6 +21,7 @@ from kstore.errors import KstoreError
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
+    from kstore.image import TrustPolicy
     from kstore.operations.pull import Pulled, PullResult
     from kstore.platforms import Platform
 
@@ -40,6 +42,7 @@ __all__ = ["command"]
 @quiet_option("No progress, only the image ID")
 @progress_option
 @registry_options
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -49,6 +52,7 @@ def command(
     quiet: bool,
     progress: str,
     registry: RegistryOptions,
+    policy: TrustPolicy,
 ) -> None:
     """Bring images from a registry into the store.
 
@@ -63,7 +67,7 @@ def command(
     session.on_interrupt = (
         "finished layers and partial downloads are kept, and the next pull goes on from there"
     )
-    options = PullOptions(platform=platform, all_tags=all_tags)
+    options = PullOptions(platform=platform, all_tags=all_tags, policy=policy)
     with (
         session.open_store("pull") as store,
         session.app.transports(store, registry, session.cancel) as transports,

@@ -14,12 +14,16 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     registry_options,
+    remove_signatures_option,
+    signing_options,
+    trust_options,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from kstore.app import RegistryOptions
+    from kstore.app import RegistryOptions, SigningOptions
+    from kstore.image import TrustPolicy
 
 __all__ = ["command"]
 
@@ -30,6 +34,7 @@ __all__ = ["command"]
         ("kstore push quay.io/me/app:1", "under its own name"),
         ("kstore push app registry.example.org/team/app:1", "under another name"),
         ("kstore push --digestfile digest.txt app quay.io/me/app", "note what was pushed"),
+        ("kstore push --sign-by me@example.org app quay.io/me/app", "and vouch for it"),
     ),
 )
 @image_argument()
@@ -37,7 +42,10 @@ __all__ = ["command"]
 @quiet_option("No progress, only errors")
 @progress_option
 @digestfile_option
+@remove_signatures_option
 @registry_options
+@signing_options
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -46,7 +54,10 @@ def command(
     quiet: bool,
     progress: str,
     digestfile: Path | None,
+    remove_signatures: bool,
     registry: RegistryOptions,
+    signing: SigningOptions,
+    policy: TrustPolicy,
 ) -> None:
     """Send an image from the store to a registry.
 
@@ -55,16 +66,22 @@ def command(
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import PUSHING
-    from kstore.operations.push import push_image
+    from kstore.operations.push import PushOptions, push_image
 
     session.on_interrupt = "layers that were sent are kept by the registry"
+    options = PushOptions(
+        signers=session.app.signers(signing),
+        sign_identity=signing.image_name,
+        remove_signatures=remove_signatures,
+        policy=policy,
+    )
     with (
-        session.open_store("push") as store,
+        session.open_store("push", create=False) as store,
         session.app.transports(store, registry, session.cancel) as transports,
         displayed(session, progress, PUSHING, quiet=quiet) as sink,
     ):
         result = push_image(
-            store, transports, image, destination, progress=sink, cancel=session.cancel
+            store, transports, image, destination, options, progress=sink, cancel=session.cancel
         )
     if digestfile is not None:
         write_digest_file(digestfile, result.digest, "the image was pushed")

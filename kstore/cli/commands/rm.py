@@ -30,7 +30,7 @@ def command(session: Session, containers: tuple[str, ...], all_containers: bool)
     """
     from kstore.operations.working import remove_containers
 
-    with session.open_store("rm") as store:
+    with session.open_store("rm", create=False) as store:
         result = remove_containers(store, containers, all_containers=all_containers)
     for record in result.removed:
         write(record.id)

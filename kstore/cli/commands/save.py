@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 import click
 
 from kstore.cli.grammar import declare
-from kstore.cli.options import image_argument, progress_option, quiet_option
+from kstore.cli.options import (
+    image_argument,
+    progress_option,
+    quiet_option,
+    remove_signatures_option,
+    trust_options,
+)
 from kstore.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from kstore.compression import Kind
+    from kstore.image import TrustPolicy
     from kstore.operations.save import SaveFormat
 
 __all__ = ["command"]
@@ -53,6 +60,8 @@ _FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
 )
 @quiet_option("No progress, only errors")
 @progress_option
+@remove_signatures_option
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -62,6 +71,8 @@ def command(
     compression: Kind | None,
     quiet: bool,
     progress: str,
+    remove_signatures: bool,
+    policy: TrustPolicy,
 ) -> None:
     """Write images of the store to a file, or through a pipe.
 
@@ -75,7 +86,7 @@ def command(
 
     session.on_interrupt = "nothing was saved"
     with (
-        session.transports("save") as transports,
+        session.transports("save", create=False) as transports,
         displayed(session, progress, SAVING, quiet=quiet) as sink,
     ):
         result = save_images(
@@ -83,7 +94,12 @@ def command(
             transports,
             images,
             output,
-            SaveOptions(format=form, compression=compression),
+            SaveOptions(
+                format=form,
+                compression=compression,
+                remove_signatures=remove_signatures,
+                policy=policy,
+            ),
             progress=sink,
             cancel=session.cancel,
         )

@@ -11,7 +11,12 @@ import click
 from kstore.cli.copying import both_transports, copy_options, retry_option
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
-from kstore.cli.options import both_registries_options, progress_option, quiet_option
+from kstore.cli.options import (
+    both_registries_options,
+    progress_option,
+    quiet_option,
+    trust_options,
+)
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import plural, printable
@@ -19,6 +24,7 @@ from kstore.cli.text import plural, printable
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
     from kstore.copier import CopyOptions
+    from kstore.image import TrustPolicy
     from kstore.operations.sync import Synced
     from kstore.transports import Transports
 
@@ -74,6 +80,7 @@ _PLACE = click.Choice(("docker", "oci", "dir", "kstore"))
 @quiet_option("No progress, only results")
 @progress_option
 @both_registries_options
+@trust_options
 @pass_session
 def command(
     session: Session,
@@ -95,6 +102,7 @@ def command(
     quiet: bool,
     progress: str,
     registries: tuple[RegistryOptions, RegistryOptions],
+    policy: TrustPolicy,
 ) -> None:
     """Bring many images from one place to another, and only those that are not there yet.
 
@@ -118,6 +126,7 @@ def command(
         dry_run=dry_run,
         keep_going=keep_going,
         retries=retries,
+        policy=policy,
     )
     session.on_interrupt = "images that were copied stay, and the next run goes on from there"
 

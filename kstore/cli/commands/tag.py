@@ -38,7 +38,7 @@ def command(session: Session, image: str, names: tuple[str, ...], restore: bool)
     if restore:
         from kstore.operations.name_log import restore_name
 
-        with session.open_store("tag --restore") as store:
+        with session.open_store("tag --restore", create=False) as store:
             result = restore_name(store, image, names)
         for name in result.names:
             write(f"{name} is {result.target}")
@@ -47,5 +47,5 @@ def command(session: Session, image: str, names: tuple[str, ...], restore: bool)
         raise click.UsageError("missing argument 'NAME...'", click.get_current_context())
     from kstore.operations.tag import tag_image
 
-    with session.open_store("tag") as store:
+    with session.open_store("tag", create=False) as store:
         tag_image(store, image, names)

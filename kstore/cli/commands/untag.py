@@ -24,7 +24,7 @@ def command(session: Session, names: tuple[str, ...]) -> None:
     """
     from kstore.operations.untag import untag_image
 
-    with session.open_store("untag") as store:
+    with session.open_store("untag", create=False) as store:
         for name in names:
             try:
                 write(f"Untagged: {untag_image(store, name)}")

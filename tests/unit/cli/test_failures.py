@@ -28,6 +28,7 @@ from kstore.errors import (
     StorageError,
     UnsupportedError,
 )
+from kstore.store import Store
 from tests.support.cli import PROGRAM, environment, run
 
 
@@ -127,6 +128,7 @@ def test_an_interrupt_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_bad_input_is_exit_code_2_and_one_sentence(args: tuple[str, ...], tmp_path: Path) -> None:
+    Store.open(tmp_path / "root").close()
     result = run("--root", tmp_path / "root", *args)
     assert result.code == 2
     assert result.out == ""
@@ -191,6 +193,7 @@ def test_a_closed_standard_input_is_an_empty_one(tmp_path: Path) -> None:
 def test_messages_that_cannot_be_written_do_not_change_the_exit_code(
     tmp_path: Path, arguments: list[str], code: int
 ) -> None:
+    Store.open(tmp_path / "root").close()
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [*PROGRAM, "--root", str(tmp_path / "root"), *arguments],

@@ -11,6 +11,7 @@ from kstore.cli.template_functions import FUNCTIONS
 from kstore.cli.templates import Template, column_title
 from kstore.cli.text import printable
 from kstore.errors import InvalidInputError
+from tests.support.cli import REPOSITORY
 
 RECORD: dict[str, Any] = {
     "ID": "0123456789ab",
@@ -47,6 +48,20 @@ def render(text: str, record: dict[str, Any] | None = None) -> str:
         ("a {{- .Size -}} b", "a1234b"),
         ("{{$.Size}}", "1234"),
         ("{{json .Names}}", '["one","two"]'),
+        ("{{range $k, $v := .Labels}}{{$k}}={{$v}};{{end}}", "vendor=acme;"),
+        ("{{range $i, $e := .Names}}{{$i}}{{$e}}{{.}} {{end}}", "0oneone 1twotwo "),
+        ("{{range $e := .Names}}{{$e}}{{if $e}}{{$e | upper}}{{end}}{{end}}", "oneONEtwoTWO"),
+        ("{{range $e := .Config.User}}{{$e}}{{else}}none{{$e}}{{end}}", "none"),
+        ("{{with $c := .Config}}{{$c.Env}}{{.Tty}}{{end}}", "[A=1 B=2]false"),
+        ("{{if $n := len .Names}}{{$n}}{{else}}{{$n}}{{end}}", "2"),
+        ("{{$a := .Size}}{{range .Names}}{{$a}}{{end}}{{$a}}", "123412341234"),
+        ("{{$a := 1}}{{if .ID}}{{$a := 2}}{{$a}}{{end}}{{$a}}", "21"),
+        ("{{$a := 1}}{{$a := .ID | upper}}{{$a}}", "0123456789AB"),
+        ("{{range $i, $n := .Names}}{{if $i}},{{end}}{{$n}}{{end}}", "one,two"),
+        (
+            "{{range $n := .Names}}{{range $.Names}}{{$n}}{{.}} {{end}}{{end}}",
+            "oneone onetwo twoone twotwo ",
+        ),
         ("{{index .Names 1}}", "two"),
         ('{{index .Labels "vendor"}}', "acme"),
         ("{{index .Config.Env 0 0}}", "A"),
@@ -83,6 +98,12 @@ def render(text: str, record: dict[str, Any] | None = None) -> str:
 )
 def test_templates_render(template: str, text: str) -> None:
     assert render(template) == text
+
+
+def test_the_documentation_names_every_function() -> None:
+    page = (REPOSITORY / "contrib" / "docs" / "look.md").read_text()
+    listed = page[page.index("the functions `") :].split("`")[1]
+    assert listed.split() == list(FUNCTIONS)
 
 
 def test_printf_verbs_pad_cut_and_quote() -> None:
@@ -125,8 +146,18 @@ def test_labels_are_found_by_their_exact_key_only() -> None:
         ("{{.ID)}}", 6, "not understood"),
         ("{{len .ID ~}}", 11, "not understood"),
         ('{{"open}}', 3, "not understood"),
-        ("{{range $i, $v := .Names}}{{end}}", 11, "not understood"),
         ("{{len}}", 3, "len got 0 arguments"),
+        ("{{$x}}", 3, "no variable $x"),
+        ("{{range $x := .Names}}{{end}}{{$x}}", 32, "no variable $x"),
+        ("{{if .ID}}{{$x := 1}}{{else}}{{$x}}{{end}}", 32, "no variable $x"),
+        ("{{$x := $x}}", 9, "no variable $x"),
+        ("{{$x = 1}}", 6, "not understood"),
+        ("{{$x :=}}", 1, "a field or function is missing"),
+        ("{{$i, $x := .Names}}", 3, "no variable $i"),
+        ("{{range $i, $j, $x := .Names}}{{end}}", 9, "no variable $i"),
+        ("{{.ID , .Name}}", 3, "'.ID' is not a function"),
+        ("{{:= .ID}}", 3, "not understood"),
+        ("{{len , .ID}}", 7, "not understood"),
         ("{{index .Names 7}}", 3, "index 7 of a list with 2 items"),
         ("{{upper .Size}}", 3, "a number where text is needed"),
         ("{{.Size.Nope}}", 8, "without fields"),
@@ -218,6 +249,9 @@ def test_a_template_cannot_work_for_ever() -> None:
     loops = "{{range $.Names}}" * 25 + "x" + "{{end}}" * 25
     with pytest.raises(InvalidInputError, match="more than"):
         render(loops)
+    silent = "{{$n := .Names}}" + "{{range $n}}" * 25 + "{{end}}" * 25
+    with pytest.raises(InvalidInputError, match="more than"):
+        render(silent)
 
 
 def test_a_template_cannot_double_a_text_for_ever() -> None:
@@ -230,6 +264,7 @@ _PIECES = st.sampled_from(
     [
         *(f"{name} " for name in FUNCTIONS),
         *("{{", "}}", "{{- ", " -}}", "{{if ", "{{range ", "{{with ", "{{end}}", "{{else}}"),
+        *("$x", "$x := ", "$x, $y := ", "$y", ":=", ", "),
         *(".ID", ".Names", ".Labels", ".Config", ".Env", ".Size", "$", ".", "(", ")", "|", " "),
         *('"x"', '"%s%d"', "`", '"', "0", "-1", "7", "\\t", "table ", "true", "nil", "/*", "*/"),
     ]

@@ -23,6 +23,7 @@ from kstore.errors import (
     SizeMismatchError,
     UnsupportedError,
 )
+from kstore.image import TrustPolicy
 from kstore.interfaces import DestinationTraits
 from kstore.manifest import RawManifest
 from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
@@ -33,7 +34,7 @@ from tests.support.images import AMD64, ARM64, index_of, random_artifact, random
 from tests.support.memory import Memory
 
 
-class Reject:
+class Reject(TrustPolicy):
     def __init__(self, nth: int = 1) -> None:
         self.nth = nth
         self.seen: list[str] = []

@@ -15,6 +15,7 @@ from kstore.errors import (
     PolicyRejectedError,
     UnsupportedError,
 )
+from kstore.image import TrustPolicy
 from kstore.interfaces import DestinationTraits
 from kstore.manifest import RawManifest, parse_image, parse_index
 from kstore.platforms import Platform
@@ -68,7 +69,7 @@ def test_every_member_is_admitted_before_it_is_parsed(copy):
     memory.manifest_lies[str(images[1].raw.digest)] = images[1].raw
     seen: list[Digest] = []
 
-    class Last:
+    class Last(TrustPolicy):
         def check(self, image):
             seen.append(image.raw.digest)
             if len(seen) == 3:

@@ -28,6 +28,7 @@ from kstore.errors import (
     StorageError,
     UnsupportedError,
 )
+from kstore.image import TrustPolicy
 from kstore.interfaces import DestinationTraits
 from kstore.manifest import RawManifest, parse_image
 from kstore.reference import Named
@@ -73,7 +74,7 @@ def test_2_nothing_is_parsed_or_fetched_before_it_was_admitted_member_by_member(
     nonsense = RawManifest(b"{", images[0].raw.media_type, Digest.of(b"{"))
     first = images[0].raw
 
-    class NotTheFirst:
+    class NotTheFirst(TrustPolicy):
         def check(self, image):
             if image.member is not None and image.member.digest == first.digest:
                 raise PolicyRejectedError("not this one")
@@ -83,7 +84,7 @@ def test_2_nothing_is_parsed_or_fetched_before_it_was_admitted_member_by_member(
         copy(memory, instances="all", policy=NotTheFirst())
     memory.manifest_lies[""] = nonsense
 
-    class Nobody:
+    class Nobody(TrustPolicy):
         def check(self, image):
             raise PolicyRejectedError("nobody")
 

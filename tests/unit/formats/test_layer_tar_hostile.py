@@ -15,50 +15,9 @@ from kstore.errors import IntegrityError, UnsupportedError
 from kstore.formats.layer_tar import BLOCK, TarEntry, TarLimits, TarReader, TarWriter
 from kstore.streams import BytesStream, read_limited
 from tests.support.strategies import steady
+from tests.support.tarheaders import block, extended, padded, pax, record
 
 END = bytes(2 * BLOCK)
-
-
-def block(kind: bytes = b"0", name: bytes = b"file", size: int = 0, **fields: bytes) -> bytes:
-    """A USTAR header; ``fields`` replace raw bytes: ``size_field``, ``mode``, ``uid``, ``mtime``,
-    ``magic``, ``link``, ``device``, ``prefix``."""
-    data = bytearray(BLOCK)
-    places = {
-        "name": (0, name),
-        "mode": (100, fields.get("mode", b"0000644\0")),
-        "uid": (108, fields.get("uid", b"0000000\0")),
-        "gid": (116, b"0000000\0"),
-        "size": (124, fields.get("size_field", b"%011o\0" % size)),
-        "mtime": (136, fields.get("mtime", b"00000000000\0")),
-        "checksum": (148, b" " * 8),
-        "type": (156, kind),
-        "link": (157, fields.get("link", b"")),
-        "magic": (257, fields.get("magic", b"ustar\x0000")),
-        "device": (329, fields.get("device", b"")),
-        "prefix": (345, fields.get("prefix", b"")),
-    }
-    for at, value in places.values():
-        data[at : at + len(value)] = value
-    data[148:156] = b"%06o\0 " % sum(data)
-    return bytes(data)
-
-
-def padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % BLOCK)
-
-
-def extended(kind: bytes, data: bytes) -> bytes:
-    return block(kind, b"././@LongLink", len(data)) + padded(data)
-
-
-def record(key: bytes, value: bytes) -> bytes:
-    rest = len(key) + len(value) + 3
-    length = next(n for n in range(rest, rest + 9) if n == rest + len(str(n)))
-    return b"%d %s=%s\n" % (length, key, value)
-
-
-def pax(**records: bytes) -> bytes:
-    return extended(b"x", b"".join(record(k.encode(), v) for k, v in records.items()))
 
 
 def entries(tar: bytes, limits: TarLimits | None = None) -> list[TarEntry]:

@@ -235,6 +235,7 @@ def without_containers(root: Path) -> None:
         connection.execute("DROP VIEW containers_view")
         connection.execute("DROP TABLE container")
         connection.execute("DROP TABLE protection")
+        connection.execute("DROP TABLE signature")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name >= '0003'")
         connection.execute("PRAGMA user_version = 2")
         connection.commit()

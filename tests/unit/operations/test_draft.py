@@ -9,7 +9,7 @@ import pytest
 
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, StoreDamagedError
 from kstore.operations.configure import ConfigEdits, configure_container
-from kstore.operations.draft import CopyData, Draft
+from kstore.operations.draft import Draft, DraftData
 from kstore.operations.working import make_container
 from kstore.platforms import host_platform
 from kstore.store import ContainerRecord, Store
@@ -57,7 +57,7 @@ def test_a_snapshot_does_not_change_with_the_draft(box: ContainerRecord) -> None
     draft.author = "me"
     draft.annotations["x"] = "y"  # a copy: this changes nothing
     draft.set_annotation("k", "v")
-    assert isinstance(before, CopyData)
+    assert isinstance(before, DraftData)
     assert ("author" in before.config, dict(before.annotations)) == (False, {})
     assert draft.data.annotations == {"k": "v"}
 

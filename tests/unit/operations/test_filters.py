@@ -9,10 +9,13 @@ import pytest
 from kstore.errors import AmbiguousNameError, ImageNotFoundError, InvalidInputError
 from kstore.operations.filters import parse_filters
 from kstore.operations.images import list_images
+from kstore.operations.working import make_container
 from kstore.platforms import Platform
 from kstore.store import Store
+from tests.support.cli import REPOSITORY, run
 from tests.support.images import TestImage, index_of, random_image
-from tests.support.stores import put_image
+from tests.support.layers import file, image_of, layer
+from tests.support.stores import named, put_image
 
 # The busybox and alpine of the tests that tell what a reference filter means.
 IMAGES = {
@@ -28,6 +31,7 @@ IMAGES = {
     "nameless": random_image(4, created="2024-04-01T00:00:00Z", labels={"vendor": "acme"}),
     "undated": random_image(5, created=None),
 }
+ALL = " ".join(IMAGES)
 INDEX = index_of([IMAGES["arm"], random_image(6)])
 
 
@@ -63,9 +67,6 @@ def kept(store: Store, *filters: str) -> str:
     return " ".join(word for word, image in IMAGES.items() if image.id in found)
 
 
-ALL = " ".join(IMAGES)
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -96,6 +97,13 @@ ALL = " ".join(IMAGES)
         ("until=2024-02-02", "busybox alpine"),
         ("until=24h", "busybox alpine arm nameless"),
         ("until=1000w", ""),
+        ("before!=localhost/arm", "arm nameless undated"),
+        ("since!=quay.io/libpod/busybox", "busybox undated"),
+        ("after!=quay.io/libpod/busybox", "busybox undated"),
+        ("until!=2024-02-02", "arm nameless undated"),
+        ("intermediate=true", ""),
+        ("containers=true", ""),
+        ("containers!=true", ALL),
         ("id={arm}", "arm"),
         ("id={arm:.5}", "arm"),
         ("id=sha256:{arm:.5}", "arm"),
@@ -163,8 +171,7 @@ def test_a_digest_keeps_the_names_that_lead_to_it(store: Store) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("foo=bar", "unknown filter 'foo'.*known: after, before, dangling, digest, id"),
-        ("intermediate=true", "unknown filter 'intermediate'"),
+        ("foo=bar", "unknown filter 'foo'.*known: after, before, containers, dangling"),
         ("dangling", "not KEY=VALUE"),
         ("", "not KEY=VALUE"),
         ("dangling=true,", "true or false"),
@@ -181,7 +188,12 @@ def test_a_digest_keeps_the_names_that_lead_to_it(store: Store) -> None:
         ("before=", "before= takes the name or ID"),
         ("since=localhost/undated", "does not say when it was made"),
         ("before=a:b:c", "a:b:c"),
-        ("before!=localhost/arm", "before= has no contrary"),
+        ("intermediate=maybe", "intermediate= takes true or false, not 'maybe'"),
+        ("containers=external", "containers= takes true or false, not 'external'"),
+        ("before!=", "before= takes the name or ID"),
+        ("label!=", "KEY or KEY=VALUE"),
+        ("=x", "unknown filter ''"),
+        ("!=x", "unknown filter ''"),
         ("until=soon", "'soon' is neither an age"),
         ("id=xyz", "hex digits of an image ID, not 'xyz'"),
         ("id=", "hex digits of an image ID"),
@@ -193,6 +205,65 @@ def test_a_digest_keeps_the_names_that_lead_to_it(store: Store) -> None:
 def test_a_wrong_filter_is_named(shelf: Store, text: str, says: str) -> None:
     with pytest.raises(InvalidInputError, match=says):
         parse_filters(shelf, [text])
+
+
+def test_the_documentation_and_the_help_name_every_filter(shelf: Store) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        parse_filters(shelf, ["unknown=1"])
+    keys = caught.value.message.partition("known: ")[2].rstrip(")").split(", ")
+    assert len(keys) == 12
+    page = (REPOSITORY / "contrib" / "docs" / "look.md").read_text()
+    rows = "\n".join(line for line in page.splitlines() if line.startswith("| "))
+    assert [key for key in keys if f"`{key}=" not in rows] == []
+    help_text = "".join(run("images", "--help").out.split())
+    assert [key for key in keys if f"{key}=" not in help_text] == ["after"]
+
+
+def test_the_filter_that_was_meant_is_suggested(shelf: Store) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        parse_filters(shelf, ["lable=vendor"])
+    assert caught.value.hint == "did you mean label?"
+
+
+def test_an_image_without_a_name_that_others_are_built_upon_is_intermediate(store: Store) -> None:
+    low, high, higher = (layer(file(name)) for name in "abc")
+    images = {
+        "base": image_of(low),
+        "middle": image_of(low, high),
+        "top": image_of(low, high, higher),
+        "reordered": image_of(high, low, higher),
+        "on another base": image_of(higher, high),
+        "same layers": image_of(low, high, higher, name="other"),
+    }
+    for word, image in images.items():
+        put_image(store, image, *(["localhost/top"] if word == "top" else []))
+
+    def chosen(text: str) -> set[str]:
+        found = {row.id for row in list_images(store, None, [text])}
+        return {word for word, image in images.items() if image.id in found}
+
+    assert chosen("intermediate=true") == {"base", "middle"}
+    assert (
+        chosen("intermediate=false")
+        == chosen("intermediate!=true")
+        == set(images)
+        - {
+            "base",
+            "middle",
+        }
+    )
+    store.tag(images["base"].raw.digest, [named("localhost/base")])
+    assert chosen("intermediate=true") == {"middle"}
+
+
+def test_images_that_working_containers_began_with_are_found(store: Store) -> None:
+    used, unused = random_image(1), random_image(2)
+    put_image(store, used, "localhost/used")
+    put_image(store, unused, "localhost/unused")
+    make_container(store, "used")
+    make_container(store, "scratch")
+    assert [row.id for row in list_images(store, None, ["containers=true"])] == [used.id]
+    assert [row.id for row in list_images(store, None, ["containers=false"])] == [unused.id]
 
 
 def test_a_hundred_filters_are_enough(shelf: Store) -> None:

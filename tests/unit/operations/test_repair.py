@@ -97,6 +97,16 @@ def test_whatever_is_damaged_is_fetched_from_where_it_came_from(
     assert listing(store.root / "quarantine") == []
 
 
+@pytest.mark.unprivileged
+def test_a_blob_that_may_not_be_read_is_replaced(
+    store: Store, transports: Transports, faulty: FaultServer
+) -> None:
+    pull_image(store, transports, serve(faulty, IMAGE))
+    file_of(store, LAYER.digest).chmod(0)
+    assert repair(store, transports).complete
+    assert store.check(deep=True).problems == ()
+
+
 def test_a_pushed_name_tells_where_blobs_of_unknown_origin_are(
     store: Store, transports: Transports, faulty: FaultServer
 ) -> None:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from kstore.errors import AmbiguousNameError, ConflictError, ImageNotFoundError, InvalidInputError
+from kstore.errors import (
+    AmbiguousNameError,
+    ConflictError,
+    ImageNotFoundError,
+    InUseError,
+    InvalidInputError,
+)
 from kstore.operations.rmi import RmiResult, remove_images
+from kstore.operations.working import make_container
 from kstore.store import Store
 from tests.support.images import TestImage, random_image
 from tests.support.stores import put_image
@@ -105,3 +112,62 @@ def test_a_prefix_of_several_ids_removes_none_of_them(store: Store) -> None:
     result = remove_images(store, [image.id[:3]], force=True)
     assert [type(error) for error in result.errors] == [AmbiguousNameError]
     assert len(store.images()) == 2
+
+
+# ---- by filters
+
+
+def test_a_filter_removes_what_the_listing_shows_with_it(store: Store) -> None:
+    put_image(store, random_image(1, labels={"old": ""}), *NAMES)
+    put_image(store, random_image(2, labels={"old": ""}))
+    put_image(store, random_image(3), "localhost/kept")
+    result = remove_images(store, [], filters=["label=old"])
+    assert result.errors == ()
+    assert sorted(untagged(result)) == list(NAMES)
+    assert len(deleted(result)) == 2
+    assert [str(record.name) for record in store.names()] == ["localhost/kept:latest"]
+
+
+def test_a_filter_for_names_takes_only_these_names(store: Store) -> None:
+    put_image(store, IMAGE, "localhost/a", "quay.io/team/a")
+    result = remove_images(store, [], filters=["reference=localhost/*"])
+    assert (untagged(result), deleted(result)) == (["localhost/a:latest"], [])
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_of_what_is_named_a_filter_spares_what_does_not_meet_it(store: Store, by_id: bool) -> None:
+    meets, spared = random_image(1, labels={"old": ""}), random_image(2)
+    put_image(store, meets, "localhost/a")
+    put_image(store, spared, "localhost/b")
+    texts = [meets.id, spared.id] if by_id else ["a", "b"]
+    result = remove_images(store, texts, filters=["label=old"])
+    assert (deleted(result), result.errors) == ([meets.id], ())
+    assert [image.id for image in store.images()] == [spared.id]
+
+
+def test_a_filter_spares_a_name_that_it_does_not_mean_of_an_image_it_means(store: Store) -> None:
+    put_image(store, IMAGE, "localhost/a", "quay.io/team/b")
+    assert remove_images(store, ["quay.io/team/b"], filters=["reference=a"]) == RmiResult((), ())
+    assert len(store.names()) == 2
+
+
+def test_a_filter_does_not_overrule_containers_but_force_does(store: Store) -> None:
+    put_image(store, IMAGE, "localhost/a")
+    make_container(store, "a")
+    refused = remove_images(store, [], filters=["containers=true"])
+    assert [type(error) for error in refused.errors] == [InUseError]
+    assert deleted(remove_images(store, [], filters=["containers=true"], force=True)) == [IMAGE.id]
+
+
+def test_all_with_a_filter_is_the_filter(store: Store) -> None:
+    put_image(store, IMAGE, "localhost/a")
+    put_image(store, OTHER)
+    result = remove_images(store, [], filters=["dangling=true"], all_images=True)
+    assert deleted(result) == [OTHER.id]
+
+
+def test_a_wrong_filter_removes_nothing(store: Store) -> None:
+    put_image(store, IMAGE, "localhost/a")
+    with pytest.raises(InvalidInputError, match="unknown filter"):
+        remove_images(store, ["a"], filters=["old=1"])
+    assert len(store.images()) == 1

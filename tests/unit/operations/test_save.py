@@ -113,6 +113,18 @@ def test_saving_twice_gives_the_same_bytes(
     assert (out / "a").read_bytes() == (out / "b").read_bytes()
 
 
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+def test_the_order_of_an_images_names_does_not_matter_and_that_of_images_does(
+    images: Store, transports: Transports, out: Path, form: SaveFormat
+) -> None:
+    """``:@INDEX`` counts images."""
+    names = ("quay.io/me/app:stable", "app:1")
+    for place, order in {"a": names, "b": names[::-1]}.items():
+        save(images, transports, out / place, *order, "app:2", format=form)
+    save(images, transports, out / "c", "app:2", *names, format=form)
+    assert (out / "a").read_bytes() == (out / "b").read_bytes() != (out / "c").read_bytes()
+
+
 def test_an_oci_layout_has_every_name_and_the_manifests_as_they_are(
     images: Store, transports: Transports, out: Path
 ) -> None:

@@ -124,7 +124,7 @@ def test_only_one_download_of_a_client_is_wide_at_a_time(server: FaultServer) ->
         wide = {Digest.parse(r.target.rpartition("/")[2]) for r in server.seen("GET", "/blobs/")
                 if "range" in r.headers}  # fmt: skip
         assert len(wide) == 1
-        assert not client._wide.locked()
+        assert not client._wide.taken
 
 
 def test_closing_early_leaves_no_thread_behind(server: FaultServer) -> None:
@@ -135,3 +135,25 @@ def test_closing_early_leaves_no_thread_behind(server: FaultServer) -> None:
             for _ in range(8):
                 download.readinto(buffer)
         assert not [t for t in threading.enumerate() if t.name.startswith("piece")]
+
+
+def test_what_comes_in_pieces_is_known_to_be_put_together(server: FaultServer) -> None:
+    blob = server.add_blob(DATA)
+    with client_of(server) as client, client.open_blob("team/app", blob) as download:
+        assert not download.spliced
+        pump(download, len)
+        assert download.spliced
+
+
+def test_a_blob_that_was_wide_comes_as_one_stream_if_it_is_asked_for_again(
+    server: FaultServer,
+) -> None:
+    blob = server.add_blob(DATA)
+    with client_of(server) as client:
+        assert fetch(client, blob) == DATA
+        wide = len(ranges(server))
+        assert wide > 10
+        with client.open_blob("team/app", blob) as download:
+            pump(download, len)
+            assert not download.spliced
+    assert len(ranges(server)) == wide

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from kstore.digest import Digest
+from kstore.errors import StorageError
+from kstore.operations.images import list_images
 from kstore.store import LayerFact, Store, facts, schema
+from tests.support.images import random_image
+from tests.support.stores import put_image
 
 PLAIN = Digest.of(b"plain")
 
@@ -59,23 +63,48 @@ def test_a_store_that_can_only_be_read_remembers_nothing(root: Path):
 
 
 def test_a_store_of_the_first_version_is_upgraded_and_keeps_its_names(root: Path):
-    from tests.support.images import random_image
-    from tests.support.stores import put_image
-
     image = random_image(1)
     with Store.open(root) as store:
         put_image(store, image, "app")
-    connection = sqlite3.connect(root / "db" / "kstore.db")
-    connection.execute("DROP TABLE layer_fact")
-    connection.execute("DROP VIEW containers_view")
-    connection.execute("DROP TABLE container")
-    connection.execute("DROP TABLE protection")
-    connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_first'")
-    connection.execute("PRAGMA user_version = 1")
-    connection.commit()
-    connection.close()
+    make_first_version(root)
     with Store.open(root) as store:
         assert store.find_image("app").image.id == image.id
         store.layer_facts.record([fact(1)])
         assert store.layer_facts.about(fact(1).digest) == fact(1)
         assert store.facts().schema_version == schema.SCHEMA_VERSION
+
+
+def test_a_store_of_the_first_version_can_be_read_as_it_is(root: Path):
+    image = random_image(1)
+    with Store.open(root) as store:
+        put_image(store, image, "app")
+    make_first_version(root)
+    database = root / "db" / "kstore.db"
+    before = database.read_bytes()
+    with Store.open(root, read_only=True) as store:
+        assert store.find_image("app").image.id == image.id
+        assert list_images(store, None, ["containers=true"]) == []
+        assert len(list_images(store, None, ["containers=false"])) == 1
+        assert store.containers.all() == []
+        assert store.layer_facts.about(image.layers[0].digest) is None
+        assert store.facts().schema_version == 1
+        store.layer_facts.record([fact(1)])
+        assert store._session.db.row("PRAGMA query_only") == (1,)
+        with pytest.raises(StorageError, match="can only be read"):
+            store.untag(store.names()[0].name)
+        assert store.check(deep=True).problems == ()
+    assert database.read_bytes() == before
+
+
+def make_first_version(root: Path) -> None:
+    """Take away from a store what later versions brought."""
+    connection = sqlite3.connect(root / "db" / "kstore.db")
+    connection.execute("DROP TABLE layer_fact")
+    connection.execute("DROP VIEW containers_view")
+    connection.execute("DROP TABLE container")
+    connection.execute("DROP TABLE signature")
+    connection.execute("DROP TABLE protection")
+    connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_first'")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()

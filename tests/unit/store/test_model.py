@@ -116,7 +116,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(dangling=st.booleans(), dry=st.booleans())
     def prune(self, dangling: bool, dry: bool) -> None:
         going = self.ids - set(self.names.values()) if dangling else set()
-        report = self.store.prune(dangling_images=dangling, dry_run=dry, lease_grace=0)
+        report = self.store.prune(only_images=None if dangling else (), dry_run=dry, lease_grace=0)
         assert set(report.deleted) == going
         if not dry:
             self.ids -= going

@@ -10,7 +10,7 @@ import pytest
 from kstore.digest import Digest
 from kstore.errors import StoreDamagedError
 from kstore.platforms import Platform
-from kstore.store import Publication, Store
+from kstore.store import Publication, Store, catalog
 from kstore.store.locks import LockClass
 from kstore.store.partials import Part
 from tests.support.images import index_of, random_artifact, random_image
@@ -51,11 +51,67 @@ def test_images_without_a_name_are_removed_unless_they_are_to_stay(store: Store)
     put_image(store, image, "x")
     put_image(store, random_image(2), "kept")
     store.untag(named("x"))
-    assert store.prune(dangling_images=False).blobs_removed == 0
+    assert store.prune(only_images=()).blobs_removed == 0
     report = store.prune()
     assert report.deleted == (image.id,)
     assert report.blobs_removed == 4
     assert [found.id for found in store.images()] == [random_image(2).id]
+
+
+def test_of_the_images_without_a_name_only_those_that_are_meant_go(store: Store) -> None:
+    gone, stays, kept = random_image(1), random_image(2), random_image(3)
+    put_image(store, gone)
+    put_image(store, stays)
+    put_image(store, kept, "kept")
+    report = store.prune(only_images=[gone.id, kept.id])
+    assert report.deleted == (gone.id,)
+    assert {image.id for image in store.images()} == {stays.id, kept.id}
+    assert not store.check(deep=True).problems
+
+
+def test_an_image_that_is_meant_goes_with_the_index_and_the_artifact_of_it(store: Store) -> None:
+    gone, stays = random_image(1), random_image(2)
+    put_index(store, index_of([gone]), [gone], "x")
+    put_index(store, index_of([stays]), [stays], "y")
+    for number, image in enumerate((gone, stays)):
+        put_artifact(store, random_artifact(number, subject=image.raw.descriptor))
+    for text in "xy":
+        store.untag(named(text))
+    assert store.prune(only_images=[gone.id]).deleted == (gone.id,)
+    assert store.manifest(index_of([gone]).digest) is None
+    assert store.manifest(index_of([stays]).digest) is not None
+    assert store.referrers(gone.raw.digest) == []
+    assert len(store.referrers(stays.raw.digest)) == 1
+
+
+def test_the_log_keeps_the_newest_changes_of_each_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "LOG_LENGTH", 3)
+    found = put_image(store, random_image(1), "often", "once")
+    for _ in range(4):
+        store.untag(named("often"))
+        store.tag(found.manifests[0], [named("often")])
+    before = store.name_log(named("often"))
+    assert store.prune(dry_run=True).log_entries_removed == 6
+    assert store.name_log(named("often")) == before
+    assert store.prune().log_entries_removed == 6
+    assert store.name_log(named("often")) == before[:3]
+    assert len(store.name_log(named("once"))) == 1
+
+
+def test_the_log_forgets_names_that_have_been_gone_for_long(store: Store) -> None:
+    put_image(store, random_image(1), "gone", "there")
+    store.untag(named("gone"))
+    with store._session.write() as db:
+        db.execute("UPDATE name_log SET at = at - ?", [catalog.LOG_AGE + 1_000_000])
+    put_image(store, random_image(2), "young")
+    store.untag(named("young"))
+    assert store.prune().log_entries_removed == 2
+    assert [str(change.name) for change in store.name_log()] == [
+        *["docker.io/library/young:latest"] * 2,
+        "docker.io/library/there:latest",
+    ]
 
 
 def test_a_rehearsal_tells_what_would_go_and_removes_nothing(store: Store, root: Path) -> None:

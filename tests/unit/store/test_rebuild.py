@@ -107,7 +107,7 @@ def test_with_a_backup_names_mean_exactly_what_they_meant(
 ) -> None:
     before = filled(root)
     with Store.open(root) as store:
-        store.prune(dangling_images=False)
+        store.prune(only_images=())
     backup = (root / "db" / "backup-0.db").read_bytes()
     damage(root)
     (root / "db").mkdir(exist_ok=True)
@@ -124,7 +124,7 @@ def test_with_a_backup_names_mean_exactly_what_they_meant(
 def test_what_changed_after_the_backup_is_known_from_index_json(root: Path) -> None:
     filled(root)
     with Store.open(root) as store:
-        store.prune(dangling_images=False)
+        store.prune(only_images=())
         store.remove_name(named("two"))
         put_image(store, random_image(9), "nine")
         store.tag(store.find_image("nine"), [named("one")])
@@ -142,7 +142,7 @@ def test_a_backup_that_is_newer_than_index_json_is_believed(root: Path) -> None:
     with Store.open(root) as store:
         store.tag(store.find_image("two"), [named("one")])
         store.untag(named("artifact"))
-        store.prune(dangling_images=False)
+        store.prune(only_images=())
     before = listed(root)
     (root / "index.json").write_bytes(old)
     (root / "db" / "kstore.db").unlink()
@@ -227,6 +227,18 @@ def test_working_containers_stay(root: Path, damage: Callable[[Path], None]) -> 
             (c.id, c.name, c.image_id, c.manifest) for c in wanted
         ]
         assert all(record.upper.is_dir() for record in found)
+
+
+def test_what_no_blob_tells_is_read_from_the_damaged_database(root: Path) -> None:
+    filled(root)
+    with Store.open(root) as store:
+        store.protection.add([named("one")])
+        store.add_signatures(random_image(1).raw.digest, [b"signed", b"signed again"])
+    spoil_page("blob")(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        assert store.protection.names() == [named("one")]
+        assert store.signatures(random_image(1).raw.digest) == [b"signed", b"signed again"]
 
 
 def test_the_damaged_database_is_kept_with_its_log(root: Path) -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from kstore.operations.working import make_container
+from kstore.platforms import Platform
 from kstore.store import PruneReport, Store
 from kstore.store.retention import Retention
-from tests.support.images import TestImage, random_image
-from tests.support.stores import fail_to_pull, named, put_image
+from tests.support.images import TestImage, index_of, random_image
+from tests.support.stores import fail_to_pull, named, put_image, put_index
 
+OTHERS = ["app:1", "app:2", "app:3", "app:5", "tool:1", "tool:2"]
 _START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -76,13 +78,13 @@ def test_a_name_that_moved_again_is_new_again(full: Store) -> None:
     ("rule", "left"),
     [
         (Retention(everything=True), []),
-        (Retention(everything=True, before=day(4)), ["app:4", "app:5", "tool:1", "tool:2"]),
+        (Retention(everything=True, only=frozenset([named("app:4")])), OTHERS),
         (Retention(newest=0), []),
-        (Retention(newest=0, before=day(5)), ["app:5", "tool:1", "tool:2"]),
+        (Retention(newest=0, only=frozenset([named("app:4")])), OTHERS),
         (Retention(newest=9), ["app:1", "app:2", "app:3", "app:4", "app:5", "tool:1", "tool:2"]),
-        (Retention(before=day(99)), [f"app:{n}" for n in range(1, 6)] + ["tool:1", "tool:2"]),
+        (Retention(only=frozenset([named("app:4")])), [*OTHERS[:3], "app:4", *OTHERS[3:]]),
         (Retention(max_bytes=0), []),
-        (Retention(max_bytes=0, before=day(7)), ["tool:2"]),
+        (Retention(max_bytes=0, only=frozenset([named("app:4")])), OTHERS),
     ],
     ids=str,
 )
@@ -91,11 +93,15 @@ def test_rules_take_names_away(full: Store, rule: Retention, left: Sequence[str]
     assert names(full) == left
 
 
-def test_images_without_a_name_that_came_later_stay(full: Store) -> None:
-    prune(full, Retention(before=day(8)))
-    assert random_image(8).id in {image.id for image in full.images()}
-    prune(full, Retention(before=day(9)))
-    assert random_image(8).id not in {image.id for image in full.images()}
+def test_a_name_that_goes_takes_its_images_although_others_are_to_stay(full: Store) -> None:
+    foreign = random_image(12, platform=Platform("linux", "s390x"))
+    index = index_of([random_image(11), foreign])
+    put_index(full, index, [random_image(11), foreign], "multi")
+    rule = Retention(everything=True, only=frozenset([named("multi"), named("app:1")]))
+    report = full.prune(retention=rule, only_images=())
+    assert set(report.deleted) == {random_image(1).id, random_image(11).id, foreign.id}
+    assert random_image(8).id in {image.id for image in full.images()}, "it was not chosen"
+    assert full.check(deep=True).problems == ()
 
 
 def test_the_oldest_go_until_the_rest_fits(full: Store) -> None:

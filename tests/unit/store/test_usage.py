@@ -34,7 +34,7 @@ def test_the_kinds_of_files_add_up_to_what_du_says(store: Store, root: Path) -> 
     put_image(store, TWO)
     fail_to_pull(store, random_image(3))
     make_container(store, "one")
-    store.prune(dangling_images=False)
+    store.prune(only_images=())
     with store.lease("test") as lease, lease.ingest(Digest.of(b"begun"), 50_000) as ingest:
         ingest.write(bytes(20_000))
     (root / "notes.txt").write_text("mine")
@@ -171,8 +171,8 @@ def test_an_older_store_has_no_protected_names_and_gets_the_table(
     shutil.copytree(root, older)
     connection = sqlite3.connect(older / "db" / "kstore.db")
     connection.executescript(
-        "DROP TABLE protection; PRAGMA user_version = 3;"
-        "DELETE FROM _sqlite_migrations WHERE name = '0004_protection'"
+        "DROP TABLE protection; PRAGMA user_version = 4;"
+        "DELETE FROM _sqlite_migrations WHERE name = '0005_protection'"
     )
     connection.close()
     with Store.open(older, read_only=True) as store:

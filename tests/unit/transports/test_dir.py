@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from kstore.errors import (
     StorageError,
     UnsupportedError,
 )
-from kstore.transports import dir_files
 from kstore.transports.dir import DirReference, DirTransport
 from tests.support.disks import files_no_larger_than
 from tests.support.images import ARM64, index_of, random_image
@@ -154,6 +152,13 @@ def test_a_blob_is_read_from_the_middle(old: Path) -> None:
 
 
 # Reading what is not right
+
+
+def test_the_size_of_a_blob_can_be_asked_for(old: Path) -> None:
+    layer = ONE.layers[0]
+    with image_dir(old).open_source() as source:
+        assert source.blob_size(layer.digest) == layer.size
+        assert source.blob_size(Digest.of(b"missing")) is None
 
 
 def test_what_is_no_image_is_not_found(tmp_path: Path) -> None:
@@ -337,40 +342,6 @@ def test_a_blob_of_unknown_digest_is_refused(tmp_path: Path) -> None:
     reference = image_dir(tmp_path / "x")
     with reference.open_destination() as destination, pytest.raises(UnsupportedError):
         destination.write_blob(BytesFeed(ONE.layers[0], b""), BlobHint(None, None, ""))
-
-
-def test_where_directories_cannot_be_exchanged_two_renames_do(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cannot(one: Path, other: Path) -> None:
-        raise OSError(errno.EINVAL, "Invalid argument")
-
-    monkeypatch.setattr(dir_files, "_exchange", cannot)
-    put(image_dir(old), TWO)
-    assert contents(old) == expected(TWO.raw.data, TWO.blobs)
-    assert names(old.parent) == ["image"]
-
-
-def test_an_exchange_that_fails_leaves_the_old_image(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cannot(one: Path, other: Path) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    before = contents(old)
-    monkeypatch.setattr(dir_files, "_exchange", cannot)
-    with pytest.raises(StorageError, match="Input/output error"):
-        put(image_dir(old), TWO)
-    assert contents(old) == before
-    assert names(old.parent) == ["image"]
-
-
-def test_the_second_of_two_renames_that_fails_takes_the_first_back(old: Path) -> None:
-    before = contents(old)
-    with pytest.raises(FileNotFoundError):
-        dir_files._replace_in_two_steps(old, old.parent / "missing draft")
-    assert contents(old) == before
-    assert names(old.parent) == ["image"]
 
 
 def test_deleting_removes_the_directory(old: Path) -> None:

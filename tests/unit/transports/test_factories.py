@@ -85,5 +85,6 @@ def test_a_name_is_not_taken_for_a_transport(text: str) -> None:
 def test_a_transport_that_is_unknown_or_not_there_yet_says_so(transports: Transports) -> None:
     with pytest.raises(InvalidReferenceError, match="known: .*oci"):
         transports.parse("nothing://x")
-    with pytest.raises(UnsupportedError, match="containers-storage"):
+    with pytest.raises(UnsupportedError, match="containers-storage") as caught:
         transports.parse("containers-storage:x")
+    assert "podman save IMAGE | kstore load" in (caught.value.hint or "")

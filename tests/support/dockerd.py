@@ -1,0 +1,67 @@
+"""Docker's own daemon, with a storage of its own and no network.
+
+::
+
+    with dockerd(tmp_path / "docker") as host:    # root only; skips the test where it cannot start
+        DockerDaemonSettings(host=host)           # "unix:///..."
+
+It is a service of the machine, so ``contrib/test.sh`` does not install it; where Debian's docker.io
+is installed (or unpacked, and in PATH) the tests use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+__all__ = ["dockerd"]
+
+_DEADLINE = 60.0  # seconds until the daemon listens
+
+
+@contextlib.contextmanager
+def dockerd(directory: Path) -> Iterator[str]:
+    """Runs the daemon with its files in the new folder ``directory``; yields where it listens."""
+    program, unshare = shutil.which("dockerd"), shutil.which("unshare")
+    if program is None or unshare is None:
+        pytest.skip("dockerd is not installed (Debian's docker.io has it)")
+    directory.mkdir(mode=0o700)
+    place = Path(tempfile.mkdtemp(prefix="ks-"))  # names of sockets are short
+    path, log = place / "docker.sock", directory / "log"
+    command = [unshare, "--mount", program, "--host", f"unix://{path}"]
+    command += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]
+    command += [f"--data-root={directory / 'data'}", f"--exec-root={place / 'exec'}"]
+    command += [f"--pidfile={place / 'pid'}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        _wait(process, path, log)
+        yield f"unix://{path}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        for folder in (place, directory):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(process: subprocess.Popen[bytes], path: Path, log: Path) -> None:
+    until = time.monotonic() + _DEADLINE
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+                return
+            except OSError:
+                if process.poll() is not None:
+                    said = log.read_text().strip().splitlines() or ["nothing"]
+                    pytest.skip(f"dockerd cannot start here: {said[-1][:300]}")
+                assert time.monotonic() < until, f"no daemon after {_DEADLINE:g} s"
+        time.sleep(0.02)
