@@ -239,14 +239,14 @@ def require_room(session: Session, blobs: Iterable[tuple[Digest, int | None]]) -
     free, free_files = session.root.room()
     if free is not None and missing > free:
         raise StorageFullError(
-            f"{missing / 1e6:.1f} MB are to be stored in {session.root.path}, and only"
-            f" {free / 1e6:.1f} MB are free there",
+            f"there is not enough space for {session.root.path}: {missing / 1e6:.1f} MB are to be"
+            f" stored, and {free / 1e6:.1f} MB are free",
             hint="free some space, then run: kstore prune",
         )
     if free_files is not None and files > free_files:
         raise StorageFullError(
-            f"{files} files are to be made in {session.root.path}, and there are only"
-            f" {free_files} left on its file system",
+            f"there is not enough space for {session.root.path}: {files} files are to be made, and"
+            f" its file system has room for {free_files}",
             hint="free some space, then run: kstore prune",
         )
 

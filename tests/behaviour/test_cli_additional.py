@@ -38,8 +38,10 @@ def kstore(stores: tuple[Path, Path], *args: object) -> Result:
 
 
 def test_they_are_listed_inspected_and_drawn(stores: tuple[Path, Path]) -> None:
-    listed = kstore(stores, "images", "--format", "{{.Repository}}:{{.Tag}}").out
-    assert listed.splitlines() == ["localhost/mine:latest", "localhost/theirs:1"]
+    listed = kstore(stores, "images", "--format", "{{.Name}} {{.ReadOnly}}").out
+    assert listed.splitlines() == ["localhost/mine:latest false", "localhost/theirs:1 true"]
+    document = json.loads(kstore(stores, "images", "--format", "json").out)
+    assert [image["location"] for image in document] == [None, str(stores[1])]
     assert (
         kstore(stores, "inspect", "--format", "{{.Id}}", "theirs:1").out.strip().endswith(THEIRS.id)
     )
