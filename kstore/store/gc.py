@@ -26,6 +26,7 @@ from kstore.store.partials import PartialCollector, abandoned
 from kstore.store.records import NameRecord
 from kstore.store.reports import PruneReport
 from kstore.store.retention import Retention, chosen_names
+from kstore.store.root import remove_drafts
 from kstore.store.session import Session
 from kstore.store.sweep import Swept, sweep
 
@@ -210,6 +211,7 @@ def _files_of(session: Session, garbage: _Garbage) -> Swept:
 
 
 def _empty_abandoned(session: Session) -> None:
+    remove_drafts(session.root)
     with storage_errors("empty the trash"):
         for directory in (session.root.staging, session.root.trash):
             for path in abandoned(session, directory):

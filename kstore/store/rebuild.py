@@ -32,7 +32,7 @@ from kstore.store.naming import choose_member
 from kstore.store.publish import Document, put_document, read_document
 from kstore.store.reading import read_blob
 from kstore.store.reports import RebuildReport
-from kstore.store.root import Root, open_root
+from kstore.store.root import Root, open_root, remove_drafts
 from kstore.store.salvage import Evidence, gather
 from kstore.store.session import Session
 from kstore.streams import Cancel
@@ -60,8 +60,9 @@ def rebuild(
     locks = LockFile(root.locks)
     what = f"the store at {root.path}"
     with locks.lock(LockClass.STORE, wait_seconds=wait_seconds, what=what) as held:
+        remove_drafts(root)
         evidence = gather(root)
-        draft = root.database.with_name("rebuild.db")
+        draft = root.draft
         try:
             _begin(draft, evidence.base)
             database = Database(draft, locks, read_only=False, frozen=False, wait_seconds=1.0)
@@ -206,7 +207,8 @@ class _Rebuilding:
         with self._session.blobs.open(digest) as file:
             if not file.read(64).lstrip().startswith(b"{"):
                 return None
-        return read_blob(self._session, digest, cap=MAX_MANIFEST_SIZE)
+        data = read_blob(self._session, digest, cap=MAX_MANIFEST_SIZE)
+        return data if b'"schemaVersion"' in data else None
 
     def _put(self, writer: Writer, document: Document) -> None:
         if isinstance(document.view, Manifest):

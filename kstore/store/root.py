@@ -29,10 +29,22 @@ from pathlib import Path
 from kstore.blobs import fsync_directory, replace_file, storage_errors
 from kstore.errors import ConflictError, StorageError, StorageFullError, StoreDamagedError
 
-__all__ = ["BALLAST_SIZE", "Root", "complete_root", "open_root", "strange_names"]
+__all__ = [
+    "BALLAST_SIZE",
+    "DRAFT",
+    "SALVAGE",
+    "Root",
+    "complete_root",
+    "open_root",
+    "remove_drafts",
+    "strange_names",
+]
 
 #: Bytes kept in reserve, enough for SQLite to work on a disk that is full otherwise.
 BALLAST_SIZE = 1 << 20
+
+#: Names in ``db/`` of what a rebuild makes, and of the copy it reads.
+DRAFT, SALVAGE = "rebuild.db", "salvage.db"
 
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX = (
@@ -127,6 +139,11 @@ class Root:
     def damaged_database(self) -> Path:
         """The database that a rebuilt one has replaced."""
         return self.path / "db" / "damaged.db"
+
+    @property
+    def draft(self) -> Path:
+        """The database that a rebuild is making."""
+        return self.path / "db" / DRAFT
 
     def backup(self, number: int) -> Path:
         return self.path / "db" / f"backup-{number}.db"
@@ -285,6 +302,14 @@ def _check_content(root: Root, lost_ok: bool) -> bool:
             hint="kstore check --repair",
         )
     return False
+
+
+def remove_drafts(root: Root) -> None:
+    """Remove what a rebuild that died has left; none is running where the store lock is held."""
+    with storage_errors(f"tidy up {root.database.parent}"):
+        for name in (DRAFT, SALVAGE):
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                (root.database.parent / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 def strange_names(root: Root) -> list[Path]:

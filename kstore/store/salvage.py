@@ -21,7 +21,7 @@ from kstore.store import schema
 from kstore.store.catalog import NameRow
 from kstore.store.layout import GENERATION, REF_NAME
 from kstore.store.queries import name_checksum
-from kstore.store.root import Root
+from kstore.store.root import SALVAGE, Root
 
 __all__ = ["Evidence", "NameList", "gather", "read_index"]
 
@@ -110,7 +110,7 @@ def _is_whole(connection: sqlite3.Connection) -> bool:
 
 def _read_damaged(path: Path, evidence: Evidence) -> None:
     """Read a copy, so that the file with its log stays as it is until a better one is there."""
-    copy = path.with_name("salvage.db")
+    copy = path.with_name(SALVAGE)
     pairs = [(Path(f"{path}{suffix}"), Path(f"{copy}{suffix}")) for suffix in ("", "-wal")]
     try:
         with storage_errors(f"copy {path}"):

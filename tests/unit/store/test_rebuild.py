@@ -301,6 +301,17 @@ def test_a_rebuild_that_died_between_its_renames_is_done_again(root: Path) -> No
     assert listed(root) == before
 
 
+@pytest.mark.parametrize("name", ["rebuild.db", "rebuild.db-journal", "salvage.db-wal"])
+def test_what_a_rebuild_that_was_killed_left_behind_goes_with_a_prune(
+    root: Path, name: str
+) -> None:
+    filled(root)
+    (root / "db" / name).write_bytes(b"half of a database")
+    with Store.open(root) as store:
+        store.prune()
+    assert not (root / "db" / name).exists()
+
+
 def test_a_rebuild_waits_for_nobody_to_use_the_store(root: Path) -> None:
     filled(root)
     code = """
