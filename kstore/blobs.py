@@ -114,7 +114,11 @@ def new_file(path: Path, *, mode: int, durable: bool = True) -> Iterator[BinaryI
     At the end it gets its ``mode`` and, with ``durable``, is synced; after an exception it is
     removed.  Raises OSError.
     """
-    descriptor = os.open(path, _CREATE, 0o600)
+    try:
+        descriptor = os.open(path, _CREATE, 0o600)
+    except KeyboardInterrupt:  # as soon as the file was there
+        path.unlink(missing_ok=True)
+        raise
     try:
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             yield file

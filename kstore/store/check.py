@@ -198,9 +198,15 @@ class _Inspection:
             try:
                 view = parse(read_manifest(self._session, digest))
             except KstoreError as exc:
-                self._found("bad-manifest", digest, exc.message, images=self._images_of(digest))
+                if self._is_listed(digest):
+                    self._found("bad-manifest", digest, exc.message, images=self._images_of(digest))
             else:
                 self._check_edges(digest, view)
+
+    def _is_listed(self, manifest: Digest) -> bool:
+        """Whether the catalog still has the manifest: another command may have removed it."""
+        row = self._session.db.row("SELECT 1 FROM manifest WHERE digest = ?", [str(manifest)])
+        return row is not None
 
     def _check_edges(self, digest: Digest, view: Manifest | Index) -> None:
         if isinstance(view, Index):
@@ -212,7 +218,7 @@ class _Inspection:
             " LEFT JOIN blob b ON b.digest = e.child WHERE e.parent = ? AND e.role <> 'subject'",
             [str(digest)],
         )
-        if {row[0] for row in rows} != wanted:
+        if {row[0] for row in rows} != wanted and self._is_listed(digest):
             self._found(
                 "wrong-edges", digest, f"the catalog lists other blobs than manifest {digest}"
             )
@@ -271,8 +277,10 @@ class _Inspection:
         except OSError as exc:
             shown = b""
             self._found("index-json", "index.json", f"index.json cannot be read: {exc.strerror}")
-        behind = layout.shown_generation(self._session) != layout.generation_of(self._session)
-        if shown and not behind and shown != layout.render_index(self._session):
+        wanted = layout.render_index(self._session)
+        # Both are of one moment each: another command may change names between the two.
+        behind = layout.generation_in(shown) != layout.generation_in(wanted)
+        if shown and not behind and shown != wanted:
             self._found("index-json", "index.json", "index.json was changed by something else")
             behind = True
         if (behind or not shown) and not self._session.read_only:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def database_errors(path: Path) -> Iterator[None]:
 def _translated(exc: sqlite3.Error, path: Path) -> StorageError:
     code = getattr(exc, "sqlite_errorcode", None) or 0
     primary = code & 0xFF
-    if code == _SHM_SIZE or primary == sqlite3.SQLITE_FULL:
+    if code == _SHM_SIZE or primary == sqlite3.SQLITE_FULL or _lacks_inodes(primary, path):
         return StorageFullError(
             f"no space left for {path}", hint="free some space, then run: kstore prune"
         )
@@ -60,6 +61,17 @@ def _translated(exc: sqlite3.Error, path: Path) -> StorageError:
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageError(f"the database {path} is busy: {exc}", hint="try again")
     return StorageError(f"the database {path} failed: {exc}")
+
+
+def _lacks_inodes(code: int, path: Path) -> bool:
+    """Whether SQLite could not make a file because the file system can hold no more files."""
+    if code != sqlite3.SQLITE_CANTOPEN:
+        return False
+    try:
+        facts = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return facts.f_files > 0 and facts.f_favail == 0  # some file systems do not count
 
 
 class Database:

@@ -20,7 +20,7 @@ from kstore.blobs import replace_file, storage_errors
 from kstore.store.locks import LockClass
 from kstore.store.session import Session
 
-__all__ = ["GENERATION", "generation_of", "refresh_index", "shown_generation"]
+__all__ = ["GENERATION", "generation_in", "generation_of", "refresh_index", "shown_generation"]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 GENERATION = "org.kstore.generation"
@@ -60,9 +60,14 @@ def shown_generation(session: Session) -> int | None:
     """The generation index.json shows, None if that cannot be told."""
     try:
         with session.root.index.open("rb") as file:
-            match = _SHOWN.search(file.read(_HEAD))
+            return generation_in(file.read(_HEAD))
     except OSError:
         return None
+
+
+def generation_in(document: bytes) -> int | None:
+    """The generation that the bytes of an index.json show, None if that cannot be told."""
+    match = _SHOWN.search(document[:_HEAD])
     return int(match.group(1)) if match else None
 
 

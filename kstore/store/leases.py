@@ -231,7 +231,8 @@ class Lease:
             with storage_errors(f"store blob {digest}"):
                 staged = stage_file(self._workshop, temporary, digest, size)
         finally:
-            temporary.unlink(missing_ok=True)
+            with storage_errors("remove what is left of a blob"):
+                temporary.unlink(missing_ok=True)
         self._note_staged(staged)
         self.commit_blobs([staged])
         return digest, size

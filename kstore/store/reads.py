@@ -190,8 +190,13 @@ class StoreReader:
         return Repairs(self._session)
 
     def referrers(self, subject: Digest) -> list[Descriptor]:
-        """The stored manifests whose ``subject`` is this digest."""
+        """The stored manifests that name this digest as their ``subject``."""
         return queries.referrers(self._session.db, subject)
+
+    def attachments(self, subject: Digest) -> list[tuple[str, Descriptor]]:
+        """What is attached to a manifest by a tag made of its digest, in any repository: the tag,
+        and the manifest."""
+        return queries.attachments(self._session.db, subject)
 
     def name_log(self, named: Named | None = None, limit: int | None = None) -> list[NameChange]:
         """How names moved, newest first; of one name, or of a repository (no tag), or of all."""

@@ -136,6 +136,10 @@ class _Rebuilding:
         self._unreadable: list[str] = []
         self._restored = 0
         self._lost: list[Named] = []
+        self._wanted = self._wanted_names()
+        self._names: dict[Digest, list[Named]] = {}
+        for name, row in self._wanted.items():
+            self._names.setdefault(row.target, []).append(name)
 
     def run(self, progress: Callable[[int], None]) -> RebuildReport:
         self._read_blobs(progress)
@@ -215,7 +219,8 @@ class _Rebuilding:
             for blob in document.view.blobs:
                 if blob.digest not in self._good and not mt.is_foreign_layer(blob.media_type):
                     self._want(writer, blob)
-        image_id = put_document(self._session, writer, document)
+        names = self._names.get(document.raw.digest, ())
+        image_id = put_document(self._session, writer, document, names)
         # When its manifest was written is when it came.
         digest = document.raw.digest
         came = [self._good[digest].st_mtime_ns // 1000]
@@ -239,7 +244,7 @@ class _Rebuilding:
 
     def _put_names(self, writer: Writer) -> None:
         """Every name means what the last one that knew it said."""
-        wanted = self._wanted_names()
+        wanted = self._wanted
         before = set(map(Named.parse, writer.column("SELECT name FROM name")))
         for name in before - set(wanted):
             writer.execute("DELETE FROM protection WHERE name = ?", [str(name)])

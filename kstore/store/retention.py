@@ -13,7 +13,7 @@ from kstore.reference import Named
 from kstore.store.queries import load_names
 from kstore.store.records import NameRecord
 from kstore.store.session import Session
-from kstore.store.usage import Graph, other_roots
+from kstore.store.usage import Graph, attached_names, other_roots
 
 __all__ = ["Retention", "chosen_names"]
 
@@ -35,7 +35,9 @@ class Retention:
 
 def chosen_names(session: Session, rule: Retention) -> list[NameRecord]:
     """The names that go by this rule, as things are now; oldest first."""
-    names = sorted(load_names(session.db), key=_age)
+    attached = attached_names(session)
+    names = [record for record in load_names(session.db) if str(record.name) not in attached]
+    names.sort(key=_age)
     free = [record for record in names if _may_go(session, record, rule)]
     going: list[NameRecord] = []
     if rule.everything:

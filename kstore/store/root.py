@@ -9,9 +9,9 @@
       staging/ trash/         files of an operation in progress; files to be deleted
       quarantine/             damaged blobs that a repair moved aside
       containers/             <id>/ of every working container
-      db/                     kstore.db and its -wal and -shm, backup-0.db, backup-1.db
+      db/                     kstore.db and its -wal and -shm, backup-0.db, backup-1.db, spare-N
       locks                   byte-range locks only
-      ballast                 space that removals may use when the disk is full
+      ballast, db/spare-N     space and inodes that removals may use when the disk is full
 
 Files of one operation in ``ingest/`` and ``staging/`` are called ``<lease>-<random>``: when the
 lease's owner is gone, they are garbage.
@@ -42,6 +42,9 @@ __all__ = [
 
 #: Bytes kept in reserve, enough for SQLite to work on a disk that is full otherwise.
 BALLAST_SIZE = 1 << 20
+_BALLAST_STEP = 64 << 10
+#: Empty files kept in reserve: the inodes SQLite and a new index.json need.
+_SPARE_FILES = 4
 
 #: Names in ``db/`` of what a rebuild makes, and of the copy it reads.
 DRAFT, SALVAGE = "rebuild.db", "salvage.db"
@@ -171,22 +174,34 @@ class Root:
         with storage_errors(f"measure free space of {self.path}"):
             return os.statvfs(place)
 
+    @property
+    def _spares(self) -> list[Path]:
+        return [self.path / "db" / f"spare-{number}" for number in range(_SPARE_FILES)]
+
     def allocate_ballast(self) -> None:
-        """Reserve the ballast again if it was used; a disk that is still full is left alone."""
-        with contextlib.suppress(OSError), open(self.ballast, "ab") as file:  # noqa: PTH123
-            if os.fstat(file.fileno()).st_blocks * 512 < BALLAST_SIZE:
-                os.posix_fallocate(file.fileno(), 0, BALLAST_SIZE)
+        """Reserve again what was used: as much as there is, where the disk is still full."""
+        with contextlib.suppress(OSError):
+            for spare in self._spares:
+                spare.touch(mode=0o600)
+        for size in range(BALLAST_SIZE, 0, -_BALLAST_STEP):
+            with contextlib.suppress(OSError), open(self.ballast, "ab") as file:  # noqa: PTH123
+                if os.fstat(file.fileno()).st_blocks * 512 < size:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                return
 
     def release_ballast(self) -> bool:
-        """Give the reserved space back; return whether there was any."""
+        """Give the reserved space and inodes back; return whether there were any."""
+        released = False
         with storage_errors("release the space kept in reserve"):
-            try:
-                if self.ballast.stat().st_blocks == 0:
-                    return False
-                os.truncate(self.ballast, 0)
-            except FileNotFoundError:
-                return False
-        return True
+            for spare in self._spares:
+                with contextlib.suppress(FileNotFoundError):
+                    spare.unlink()
+                    released = True
+            with contextlib.suppress(FileNotFoundError):
+                if self.ballast.stat().st_blocks:
+                    os.truncate(self.ballast, 0)
+                    released = True
+        return released
 
 
 def open_root(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from kstore.blobs import BlobDirectory, fsync_directory, storage_errors
 from kstore.errors import StorageError, StorageFullError
+from kstore.reference import Named
 from kstore.store import schema
 from kstore.store.database import (
     Database,
@@ -52,6 +53,7 @@ class Session:
         self.blobs = BlobDirectory(root.path, root.ingest)
         self.command = command
         self.wait_seconds = wait_seconds
+        self.meanings: Callable[[str], Iterable[Named]] = lambda short: ()
         self.changed = False  # names or manifests: index.json is behind
         self._held = held
         self._warn = warn
@@ -173,6 +175,8 @@ def open_session(
         root, locks, held, database, command=command, wait_seconds=wait_seconds, warn=warn
     )
     session.reserve_used = opening.reserve_used
+    if opening.reserve_used:
+        root.allocate_ballast()  # opening took some; the rest is not for what fills the disk
     return session
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -47,6 +47,7 @@ class Store(StoreReader):
         wait_seconds: float = 30.0,
         additional: Sequence[Path] = (),
         network_ok: bool = False,
+        meanings: Callable[[str], Iterable[Named]] | None = None,
     ) -> Store:
         """Open the store at ``root``, making it first if ``create``.
 
@@ -54,7 +55,9 @@ class Store(StoreReader):
         written to, nothing can be changed.  ``warn`` is told one sentence of what is odd but no
         reason to stop; ``wait_seconds`` bounds every wait for another process.  ``additional`` are
         stores and OCI layouts in which images are looked for as well, and nothing is written.
-        With ``network_ok``, a network file system is used all the same, without a write-ahead log.
+        ``meanings`` gives the full names a short name may mean, and is asked when it is no name
+        here.  With ``network_ok``, a network file system is used all the same, without a
+        write-ahead log.
 
         Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
         ConflictError (something else is there), StoreVersionError, StoreDamagedError.
@@ -73,6 +76,8 @@ class Store(StoreReader):
             wait_seconds=wait_seconds,
             network_ok=network_ok,
         )
+        if meanings is not None:
+            session.meanings = meanings
         return cls(session, others)
 
     @property

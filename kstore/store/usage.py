@@ -18,7 +18,7 @@ from kstore.store.queries import load_images
 from kstore.store.reports import ImageUsage, KindUsage, UsageReport
 from kstore.store.session import Session
 
-__all__ = ["Graph", "measure", "other_roots"]
+__all__ = ["Graph", "attached_names", "measure", "other_roots"]
 
 _BLOCK = 512
 _KINDS = ("images", "unreferenced", "partial", "containers", "database", "quarantine", "other")
@@ -100,10 +100,25 @@ def _images(session: Session, graph: Graph) -> tuple[ImageUsage, ...]:
 def _needed(session: Session, graph: Graph) -> set[str]:
     """What a prune would leave, but for the grace it gives to failed operations."""
     roots, alone = other_roots(session), []
-    for target, manifest, via in session.db.rows("SELECT target, manifest, via FROM name"):
+    attached = attached_names(session)
+    for name, target, manifest, via in session.db.rows(
+        "SELECT name, target, manifest, via FROM name"
+    ):
+        if name in attached:
+            continue  # they need nothing by themselves
         roots += [digest for digest in (target, manifest) if digest]
         alone += [via] if via else []
     return graph.reach(roots, alone)
+
+
+def attached_names(session: Session) -> set[str]:
+    """Names made of the digest of what they are attached to: they come and go with that."""
+    rows = session.db.rows(
+        "SELECT n.name FROM name n JOIN manifest m ON m.digest = n.target"
+        " JOIN manifest s ON s.digest = m.subject"
+        " WHERE n.tag LIKE replace(m.subject, ':', '-') || '.%'"
+    )
+    return {row[0] for row in rows}
 
 
 def other_roots(session: Session) -> list[str]:

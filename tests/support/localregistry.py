@@ -116,6 +116,8 @@ def ask(
     """One request on an open connection; an answer that comes before the body ends counts."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.request(method, path, body, dict(headers or {}))
+    if connection.sock is None:
+        raise ConnectionResetError("the server hung up before it was asked anything")
     response = connection.getresponse()
     data = response.read()
     return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, data)

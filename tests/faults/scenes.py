@@ -1,0 +1,243 @@
+"""A small store with everything in it that commands work on, and these commands.
+
+``Scene`` is made once; each try gets a ``Place`` of its own: a copy of the store, and a directory
+for what is written outside of it.  What may differ between two tries of one command (an ID made
+from the time) is left out of a ``State``, so that states can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kstore.store import Store
+from tests.support.faultserver import FaultServer
+from tests.support.forkserver import ForkServer, Run
+from tests.support.images import layer_tar, random_image
+from tests.support.stores import listing, named, put_image
+
+__all__ = ["OPERATIONS", "Operation", "Place", "Scene", "State", "fast_directory"]
+
+#: What stands in the root of a store, whatever happened to it.
+ROOT = [
+    "ballast", "blobs", "containers", "db", "index.json", "ingest", "locks", "oci-layout",
+    "quarantine", "staging", "trash",
+]  # fmt: skip
+_DATABASE = {"kstore.db", "kstore.db-wal", "kstore.db-shm", "backup-0.db", "backup-1.db"} | {
+    f"spare-{n}" for n in range(4)
+}
+
+
+@contextmanager
+def fast_directory() -> Iterator[Path]:
+    """A directory in memory where there is one: nobody waits for a disk that is not tested."""
+    shared = Path("/dev/shm")
+    roomy = os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > 1 << 28
+    place = shared if roomy else None
+    with tempfile.TemporaryDirectory(prefix="kstore-", dir=place) as directory:
+        yield Path(directory)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a user can see: names with image IDs, nameless images, containers, other files."""
+
+    names: tuple[tuple[str, str], ...]
+    nameless: frozenset[str]
+    containers: tuple[str, ...]
+    outside: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one try of a command happens: its store, and a directory beside it.
+
+    ``settle`` does what else happens to the disk when the command has ended.
+    """
+
+    scene: Scene
+    root: Path
+    outside: Path
+    settle: Callable[[], None] = lambda: None
+
+    def state(self, *, volatile: bool = False) -> State:
+        """As it is now; ``volatile``: the ID of what ``new`` names is of no interest."""
+        with Store.open(self.root) as store:
+            images = store.images()
+            names = {str(name.name): image.id for image in images for name in image.names}
+            nameless = frozenset(image.id for image in images if not image.names)
+            containers = tuple(record.name for record in store.containers.all())
+        if volatile and "localhost/new:latest" in names:
+            names["localhost/new:latest"] = "?"
+        return State(
+            tuple(sorted(names.items())), nameless, containers, tuple(sorted(self._outside()))
+        )
+
+    def _outside(self) -> Iterator[tuple[str, bytes]]:
+        for path in self.outside.rglob("*"):
+            if path.is_file():
+                yield str(path.relative_to(self.outside)), path.read_bytes()
+        for tag, (_, data) in self.scene.server.manifests.get("team/pushed", {}).items():
+            yield f"pushed:{tag}", data
+
+    def violations(self) -> list[str]:
+        """What must hold after any fault, and does not; the store is pruned by it."""
+        found: list[str] = []
+        try:
+            json.loads((self.root / "index.json").read_bytes())
+        except ValueError as exc:
+            found.append(f"torn: index.json: {exc}")
+        with Store.open(self.root) as store:
+            report = store.check(deep=True)
+            found += [f"damage: {one.detail}" for one in report.problems if not one.garbage]
+            found += [f"incomplete: {image.id}" for image in store.images() if not image.complete]
+            if store.find_image("kept").image.id != random_image(3).id:
+                found.append("another image changed")
+            store.prune(lease_grace=0, all_unused_partials=True, only_images=())
+            found += [f"garbage: {one.detail}" for one in store.check().problems]
+            boxes = sorted(record.id for record in store.containers.all())
+        for directory in ("ingest", "staging", "trash", "quarantine"):
+            found += [f"litter: {directory}/{name}" for name in listing(self.root / directory)]
+        found += [f"litter: {name}" for name in set(listing(self.root)) ^ set(ROOT)]
+        found += [f"litter: db/{name}" for name in set(listing(self.root / "db")) - _DATABASE]
+        if listing(self.root / "containers") != boxes:
+            found.append(f"litter: containers {listing(self.root / 'containers')}")
+        found += self._pushed_violations()
+        return found
+
+    def _pushed_violations(self) -> Iterator[str]:
+        image = random_image(3)
+        for tag, (_, data) in self.scene.server.manifests.get("team/pushed", {}).items():
+            if data != image.raw.data:
+                yield f"the registry has another manifest as {tag}"
+            for digest in image.blobs:
+                if str(digest) not in self.scene.server.blobs.get("team/pushed", {}):
+                    yield f"the registry shows {tag} without blob {digest}"
+
+
+class Scene:
+    """See the module's text; ``server`` is the registry of it."""
+
+    def __init__(self, directory: Path, server: FaultServer, forks: ForkServer) -> None:
+        self.server = server
+        self.forks = forks
+        self._directory = directory
+        self._pristine = directory / "pristine"
+        self.archive = directory / "archive.tar"
+        self.rootfs = directory / "rootfs.tar"
+        self._count = 0
+        self._build()
+
+    def _build(self) -> None:
+        self.rootfs.write_bytes(layer_tar({"etc/motd": b"hello" * 500, "bin/true": b"x" * 9000}))
+        offered = random_image(2, layer_size=20_000)  # enough to be resumed
+        for data in offered.blobs.values():
+            self.server.add_blob(data, "team/app")
+        self.server.add_manifest(offered.raw.data, offered.raw.media_type, "team/app", "v1")
+        other = self._directory / "other"
+        with Store.open(other) as store:
+            put_image(store, random_image(5), "loaded")
+        self._succeed("--root", other, "save", "-q", "-o", self.archive, "loaded")
+        with Store.open(self._pristine) as store:
+            put_image(store, random_image(1), "app", "also")
+            put_image(store, random_image(3), "kept")
+            put_image(store, random_image(3, labels={"same": "layers"}), "gone")
+            put_image(store, random_image(4), "dangling")
+            store.untag(named("dangling"))
+        self._succeed("--root", self._pristine, "from", "--name", "box", "kept")
+        self._succeed("--root", self._pristine, "add", "box", self.rootfs, "/etc/")
+
+    def _succeed(self, *args: object) -> None:
+        run = self.forks.run(*args)
+        assert run.code == 0, run.err
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """A copy of the store, gone afterwards; the registry is as in the beginning."""
+        self._count += 1
+        directory = self._directory / f"try-{self._count}"
+        root, outside = directory / "store", directory / "outside"
+        outside.mkdir(parents=True)
+        self.copy_store(root)
+        self.forget_pushed()
+        try:
+            yield Place(self, root, outside)
+        finally:
+            shutil.rmtree(directory)
+
+    def copy_store(self, root: Path) -> None:
+        """Make ``root`` a copy of the store."""
+        shutil.copytree(self._pristine, root)
+
+    def forget_pushed(self) -> None:
+        """Let the registry be as in the beginning."""
+        self.server.blobs.pop("team/pushed", None)
+        self.server.manifests.pop("team/pushed", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A command, and what its repetition may say when the first try had done its work.
+
+    ``volatile``: its image's ID depends on the time.
+    """
+
+    name: str
+    words: Callable[[Place], Sequence[object]]
+    again: frozenset[int] = frozenset({0})
+    volatile: bool = False
+
+    def run(
+        self, place: Place, *, trace: str = "", inject: str = "", prelude: str = "", **limits: int
+    ) -> Run:
+        return place.scene.forks.run(
+            *("--root", place.root, *self.words(place)),
+            trace=trace,
+            inject=inject,
+            prelude=prelude,
+            limits=limits,
+        )
+
+    def run_many(self, place: Place, count: int) -> list[Run]:
+        return place.scene.forks.run_many(count, "--root", place.root, *self.words(place))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _operation(name: str, *words: object, **more: object) -> Operation:
+    def filled(place: Place) -> list[object]:
+        parts = {
+            "HOST": place.scene.server.host,
+            "ARCHIVE": str(place.scene.archive),
+            "ROOTFS": str(place.scene.rootfs),
+            "OUTSIDE": str(place.outside),
+        }
+        texts = [str(word) for word in words]
+        for key, value in parts.items():
+            texts = [text.replace(key, value) for text in texts]
+        return [name, *texts]
+
+    return Operation(name, filled, **more)  # type: ignore[arg-type]
+
+
+_PLAIN = "--tls-verify=false"
+OPERATIONS = (
+    _operation("pull", "-q", _PLAIN, "HOST/team/app:v1"),
+    _operation("push", "-q", _PLAIN, "kept", "HOST/team/pushed:v1"),
+    _operation("tag", "app", "new"),
+    _operation("untag", "also", again=frozenset({0, 3})),
+    _operation("rmi", "gone", again=frozenset({0, 3})),
+    _operation("load", "-q", "ARCHIVE"),
+    _operation("save", "-q", "-o", "OUTSIDE/saved.tar", "app", "kept", again=frozenset({0, 4})),
+    _operation("import", "-q", "ROOTFS", "new", volatile=True),
+    _operation("prune"),
+    _operation("commit", "-q", "--timestamp", "0", "box", "new"),
+    _operation("check", "--deep"),
+)

@@ -1,0 +1,45 @@
+"""Death, Ctrl-C and errors of the disk at the calls with which commands change something.
+
+``KSTORE_TEST_SWEEP=all`` tries every single write where many follow one another in one file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.scenes import OPERATIONS, Operation, Scene
+from tests.faults.sweeps import FAULTS, sweep
+
+_EVERY = os.environ.get("KSTORE_TEST_SWEEP") == "all"
+
+pytestmark = pytest.mark.peer
+
+
+@pytest.fixture(autouse=True)
+def _strace(require_program: Callable[[str], str]) -> None:
+    require_program("strace")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_a_fault_at_some_calls_leaves_the_old_state_or_the_new_one(
+    operation: Operation, fault: str, scene: Scene
+) -> None:
+    result = sweep(scene, operation, fault, at_most=1)
+    assert result.happened == result.planned
+    assert result.happened > 0 or fault == "EIO on reading"
+    assert result.violations == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+def test_a_fault_at_any_call_leaves_the_old_state_or_the_new_one(
+    operation: Operation, fault: str, scene: Scene
+) -> None:
+    result = sweep(scene, operation, fault, every=_EVERY)
+    assert result.happened >= result.planned - 3  # the last calls may come in another order
+    assert result.violations == []
