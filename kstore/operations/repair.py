@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kstore.copier.blobs import SourceFeed
@@ -26,11 +26,12 @@ from kstore.errors import (
 from kstore.interfaces import BlobOpener, BlobSource, ImageSource, RetrySink
 from kstore.mediatypes import INDEXES, MANIFESTS
 from kstore.operations.containers import images_in
-from kstore.registry import RegistryClient
+from kstore.reference import Named
 from kstore.store import CheckReport, DamagedBlob, Problem, Store
 from kstore.streams import Cancel
 from kstore.transports import Transports, split_transport
 from kstore.transports.base import BytesBlob
+from kstore.transports.docker import DockerTransport
 from kstore.transports.oci_directory import LayoutDirectory
 
 __all__ = ["Failed", "Fetched", "RepairResult", "repair_store"]
@@ -163,11 +164,12 @@ def _hint(blob: Descriptor, origins: tuple[str, ...] = ()) -> BlobHint:
 
 
 class _OfRegistry:
-    """The blobs of one repository; manifests are asked for as what they are."""
+    """The blobs of one repository, at its mirrors or itself; manifests are asked for as what they
+    are."""
 
-    def __init__(self, client: RegistryClient, path: str) -> None:
-        self._client = client
-        self._path = path
+    def __init__(self, docker: DockerTransport, repository: Named) -> None:
+        self._docker = docker
+        self._repository = repository
 
     def open_blob(
         self,
@@ -176,9 +178,11 @@ class _OfRegistry:
         validator: str | None = None,
         on_retry: RetrySink | None = None,
     ) -> BlobSource:
+        # By digest: mirrors that may not say what a tag means may give this.
+        places = self._docker.places(replace(self._repository, digest=descriptor.digest))
         if descriptor.media_type in MANIFESTS | INDEXES:
-            return BytesBlob(self._client.get_manifest(self._path, descriptor.digest).data)
-        return self._client.open_blob(self._path, descriptor, offset, validator, on_retry)
+            return BytesBlob(places.manifest(descriptor.digest).data)
+        return places.open_blob(descriptor, offset, validator, on_retry)
 
 
 class _OfLayout:
@@ -244,6 +248,5 @@ def _given(text: str, transports: Transports, stack: ExitStack, cancel: Cancel) 
 
 def _registries(damaged: DamagedBlob, transports: Transports) -> Iterator[_Place]:
     for repository in damaged.repositories:
-        host, _, path = repository.partition("/")
-        blobs = _OfRegistry(transports.docker.client(host), path)
+        blobs = _OfRegistry(transports.docker, Named.parse(repository))
         yield _Place(repository, blobs, (repository,))

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from kstore.app import App
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError, StorageFullError
 from kstore.operations.pull import pull_image
 from kstore.operations.repair import RepairResult, repair_store
 from kstore.operations.save import SaveFormat, SaveOptions, save_images
+from kstore.settings import load
 from kstore.store import Store
+from kstore.store.rebuild import rebuild
+from kstore.store.retention import Retention
 from kstore.transports import Transports
 from tests.support.faultserver import Fault, FaultServer
-from tests.support.images import TestImage, random_image, write_oci_layout
-from tests.support.stores import listing, put_image
+from tests.support.images import TestImage, random_artifact, random_image, write_oci_layout
+from tests.support.stores import listing, put_artifact, put_image
 
 IMAGE = random_image(1)
 LAYER = IMAGE.layers[0]
@@ -311,3 +315,38 @@ def test_a_full_disk_ends_the_repair_at_once(
 def test_a_source_that_is_none_is_refused(store: Store, transports: Transports) -> None:
     with pytest.raises(InvalidInputError, match="neither a file or directory nor"):
         repair(store, transports, "nonsense")
+
+
+def test_a_mirror_of_a_registry_that_is_gone_gives_what_is_damaged(
+    store: Store, faulty: FaultServer, tmp_path: Path
+) -> None:
+    serve(faulty, IMAGE)
+    put_image(store, IMAGE, "gone.invalid/team/app:v1")
+    for digest in (LAYER.digest, IMAGE.raw.digest):
+        rot(file_of(store, digest))
+    conf = tmp_path / "registries.conf"
+    conf.write_text(
+        '[[registry]]\nlocation = "gone.invalid"\n'
+        f'[[registry.mirror]]\nlocation = "{faulty.host}"\ninsecure = true\n'
+    )
+    app = App(load({"CONTAINERS_REGISTRIES_CONF": str(conf)}, root=store.root))
+    with app.transports(store) as transports:
+        result = repair(store, transports)
+    assert result.complete, result
+    assert {blob.place for blob in result.fetched} == {"gone.invalid/team/app"}
+
+
+def test_a_name_made_of_a_digest_is_attached_again_by_a_rebuild(tmp_path: Path) -> None:
+    root = tmp_path / "attached"
+    with Store.open(root) as store:
+        put_image(store, IMAGE, "localhost/app:1")
+        tag = str(IMAGE.raw.digest).replace(":", "-")
+        put_artifact(store, random_artifact(1), f"localhost/app:{tag}.sig")
+        before = store.attachments(IMAGE.raw.digest)
+        assert len(before) == 1
+        assert store.prune(dry_run=True, retention=Retention(newest=1)).untagged == ()
+    (root / "db" / "kstore.db").unlink()
+    rebuild(root)
+    with Store.open(root) as store:
+        assert store.attachments(IMAGE.raw.digest) == before
+        assert store.prune().untagged == ()
