@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,15 +40,12 @@ def as_stranger(*args: object, env: dict[str, str]) -> subprocess.CompletedProce
 
 
 @pytest.fixture
-def open_directory(tmp_path: Path) -> Path:
-    """A directory that everybody may use."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o755)
-    place = tmp_path / "open"
-    place.mkdir()
-    place.chmod(0o777)
-    return place
+def open_directory() -> Iterator[Path]:
+    """A directory that everybody may use; not below that of the tests, which is private."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o777)
+        yield place
 
 
 def can_run_python() -> bool:
