@@ -204,7 +204,7 @@ class StorageSource(ImageSource):
             raise StoreDamagedError(
                 f"image {self.found.image.short_id} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check",
+                hint="kstore check --repair",
             ) from exc
         return FileBlob(file, offset)
 
@@ -266,6 +266,7 @@ class StorageDestination(ImageDestination):
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         wanted = [(hint.digest, hint.size) for hint in hints if hint.digest is not None]
         held = self._lease.adopt(wanted)
+        self._lease.require_room((d, size) for d, size in wanted if d not in held)
         return [hint.digest in held for hint in hints]
 
     def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:
