@@ -2,77 +2,57 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kstore.errors import InvalidInputError, NotFoundError, StorageError
+from kstore import vouching
 from kstore.reference import Named
 from kstore.settings import Settings
 from kstore.store import Store
 from kstore.streams import Cancel
+from kstore.vouching import SigningOptions, TrustOptions
 
 if TYPE_CHECKING:
     from kstore.image import TrustPolicy
-    from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+    from kstore.registry import AuthFiles, CredentialLookup, RegistryClient, RegistrySettings
     from kstore.registry.lookaside import Lookaside
-    from kstore.registry.registriesd import RegistriesD
+    from kstore.registry.proxies import Proxies
+    from kstore.registry.registriesconf import Peer, RegistriesConf
+    from kstore.registry.registriesd import RegistriesD, Section
+    from kstore.registry.shortnames import Chooser, ShortNames
     from kstore.signing.signer import Signer
     from kstore.transports import Transports
     from kstore.transports.docker_endpoint import DockerDaemonSettings
 
 __all__ = ["App", "RegistryOptions", "SigningOptions", "TrustOptions"]
 
-_MAX_PASSPHRASE_FILE = 64 * 1024
+_MIRROR_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """What a command line says about registries; None where it says nothing.
 
-    ``creds`` is ``USER[:PASSWORD]``.
+    ``creds`` is ``USER[:PASSWORD]``.  ``attachments``: whether registries themselves keep sigstore
+    signatures of their images.
     """
 
     tls_verify: bool | None = None
     cert_dir: Path | None = None
     creds: str | None = None
     authfile: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SigningOptions:
-    """What a command line says about signing: with which keys of GnuPG, the file whose first line
-    is their passphrase, and as what image (None: as what is written)."""
-
-    gpg_keys: tuple[str, ...] = ()
-    passphrase_file: Path | None = None
-    identity: str | None = None
-
-    @property
-    def image_name(self) -> Named | None:
-        """``identity``, parsed; InvalidReferenceError."""
-        return Named.parse(self.identity) if self.identity is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class TrustOptions:
-    """What a command line says about trust: ``policy`` is a file that counts instead of the
-    machine's, ``insecure`` accepts everything, ``require_signed`` nothing without a signature that
-    the policy checks."""
-
-    policy: Path | None = None
-    insecure: bool = False
-    require_signed: bool = False
+    attachments: bool | None = None
 
 
 class App:
     """Makes the handles an operation needs.
 
-    ``ask_secret`` asks the user for a password (the argument is the prompt), ``warn`` shows a
-    warning.
+    ``ask_secret`` asks the user for a password (the argument is the prompt), ``choose`` which of
+    several things is meant; None where there is nobody to ask.  ``warn`` shows a warning.
     """
 
     def __init__(
@@ -80,10 +60,12 @@ class App:
         settings: Settings,
         *,
         ask_secret: Callable[[str], str] | None = None,
+        choose: Chooser | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self._ask_secret = ask_secret
+        self._choose = choose
         self._warn = warn
 
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
@@ -96,6 +78,7 @@ class App:
             create=create,
             read_only=read_only,
             warn=self._warn,
+            meanings=lambda short: self._short_names().meanings(short),
         )
 
     def transports(
@@ -115,13 +98,16 @@ class App:
 
         options = options or RegistryOptions()
         stop = cancel or Cancel()
-        registry = self.registry_settings(options)
-        lookup = self._credential_lookup(options)
+        kept = self._kept_credentials(options, stop)
+        given = self._given_credentials(options)
+        sections = self._sections()
 
-        def connect(host: str) -> RegistryClient:
+        def connect(peer: Peer) -> RegistryClient:
             from kstore.registry import RegistryClient
 
-            return RegistryClient(host, registry, lookup, cancel=stop, warn=self._warn)
+            lookup = kept if given is None or peer.foreign else given
+            settings = self._met(peer, options)
+            return RegistryClient(peer.host, settings, lookup, cancel=stop, warn=self._warn)
 
         def opened() -> Store:
             return store if isinstance(store, Store) else store()
@@ -135,82 +121,60 @@ class App:
                 stdin=stdin,
                 stdout=stdout,
                 docker_daemon=self._docker_daemon(),
-                lookaside=self._lookaside(options, stop),
+                short_names=self._short_names,
+                attachments=lambda named: (
+                    bool(sections(named).attachments)
+                    if options.attachments is None
+                    else options.attachments
+                ),
+                lookaside=self._lookaside(options, stop, sections),
             )
         )
 
     def signers(self, options: SigningOptions) -> tuple[Signer, ...]:
-        """The keys to sign with, ready to use.
-
-        Raises NotFoundError for a key or a file that is missing, and what is wrong with a key.
-        """
-        if not options.gpg_keys:
-            return ()
-        from kstore import __version__
-        from kstore.signing.gpgsigner import GpgSigner
-
-        passphrase = self.passphrase(options.passphrase_file)
-        return tuple(
-            GpgSigner(
-                key,
-                creator=f"kstore {__version__}",
-                home=self.settings.gnupg_home,
-                passphrase=None if passphrase is None else passphrase.decode("latin-1"),
-                ask=self._ask_secret,
-            )
-            for key in options.gpg_keys
-        )
-
-    def passphrase(self, file: Path | None) -> bytes | None:
-        """The first line of ``file``, None without a file; NotFoundError, InvalidInputError."""
-        if file is None:
-            return None
-        data = _read_user_file(file, _MAX_PASSPHRASE_FILE, f"passphrase file {file}")
-        return data.partition(b"\n")[0].removesuffix(b"\r")
+        """The keys to sign with; see :func:`kstore.vouching.signers`."""
+        return vouching.signers(self.settings, options, self._ask_secret)
 
     def trust_policy(self, options: TrustOptions) -> TrustPolicy:
-        """Which images are trusted: by the policy file of this user or machine, if there is one.
-
-        The file is read when the first image is checked.
-        """
-        from kstore.signing.policy import AcceptAnything, FilePolicy
-
-        if options.insecure:
-            return AcceptAnything()
-        return FilePolicy(
-            self.policy_files(options),
-            explicit=options.policy is not None,
-            required=options.require_signed,
-            check_scope=_check_scope,
-        )
+        """Which images are trusted; see :func:`kstore.vouching.trust_policy`."""
+        return vouching.trust_policy(self.settings, options)
 
     def policy_files(self, options: TrustOptions) -> tuple[Path, ...]:
         """The trust policies, of which the first that is there counts."""
-        return self.settings.policy_files if options.policy is None else (options.policy,)
+        return vouching.policy_files(self.settings, options)
 
-    def _lookaside(
-        self, options: RegistryOptions, cancel: Cancel
-    ) -> Callable[[Named], Lookaside] | None:
-        """Finds the place of an image's signatures; the files are read for the first image."""
-        usual = self.settings.lookaside_dir
-        if usual is None:
-            return None
+    def _sections(self) -> Callable[[Named], Section]:
+        """Finds what registries.d says of an image; the files are read for the first one."""
         directories = self.settings.registries_d
-        settings = self.registry_settings(options)
-        warn = self._warn or (lambda _: None)
 
-        @cache
+        @functools.cache
         def configuration() -> RegistriesD:
             from kstore.registry.registriesd import read_registries_d
 
             return read_registries_d(directories)
 
-        def find(named: Named) -> Lookaside:
-            from kstore.registry.lookaside import Lookaside
+        def find(named: Named) -> Section:
             from kstore.transports.base import name_scopes
 
-            section = configuration().lookup((str(named), *name_scopes(named)))
-            return Lookaside(section, usual, settings, cancel=cancel, warn=warn)
+            return configuration().lookup((str(named), *name_scopes(named)))
+
+        return find
+
+    def _lookaside(
+        self, options: RegistryOptions, cancel: Cancel, sections: Callable[[Named], Section]
+    ) -> Callable[[Named], Lookaside] | None:
+        """Finds the place of an image's signatures beside its registry."""
+        usual = self.settings.lookaside_dir
+        if usual is None:
+            return None
+        # The certificates that were given are for the registry, and not for others.
+        settings = replace(self.registry_settings(options), cert_dir=None)
+        warn = self._warn or (lambda _: None)
+
+        def find(named: Named) -> Lookaside:
+            from kstore.registry.lookaside import Lookaside
+
+            return Lookaside(sections(named), usual, settings, cancel=cancel, warn=warn)
 
         return find
 
@@ -221,6 +185,7 @@ class App:
             host=self.settings.docker_host or DEFAULT_HOST,
             cert_dir=self.settings.docker_cert_dir,
             tls_verify=self.settings.docker_tls_verify,
+            offline=self.settings.offline,
         )
 
     def registry_settings(self, options: RegistryOptions) -> RegistrySettings:
@@ -234,53 +199,105 @@ class App:
             cert_dir=options.cert_dir,
             cert_search=self.settings.cert_search,
             user_agent=f"kstore/{__version__} python/{python}",
+            offline=self.settings.offline,
+            proxies=self._proxies,
         )
 
-    def auth_files(self, options: RegistryOptions) -> AuthFiles:
+    @functools.cached_property
+    def _proxies(self) -> Proxies | None:
+        if not self.settings.proxies:
+            return None
+        from kstore.registry.proxies import Proxies
+
+        return Proxies.parse(dict(self.settings.proxies))
+
+    def settings_at(self, name: str, options: RegistryOptions) -> RegistrySettings:
+        """How the registry of ``name``, a ``host[:port][/path]``, is spoken to; PolicyRejectedError
+        where it is blocked."""
+        from kstore.registry.registriesconf import Peer
+
+        found = self.registries.check_allowed(name)
+        return self._met(Peer(name, insecure=found is not None and found.insecure), options)
+
+    def _met(self, peer: Peer, options: RegistryOptions) -> RegistrySettings:
+        settings = self.registry_settings(options)
+        if options.tls_verify is None and peer.insecure:
+            settings = replace(settings, tls_verify=False)
+        if peer.mirror:  # somebody else has the same, so little patience is enough
+            settings = replace(settings, attempts=min(settings.attempts, _MIRROR_ATTEMPTS))
+        return settings
+
+    @functools.cached_property
+    def registries(self) -> RegistriesConf:
+        """What registries.conf says; InvalidInputError, StorageError."""
+        from kstore.registry.registriesfiles import RegistriesPaths, load_registries
+
+        settings = self.settings
+        conf = load_registries(
+            RegistriesPaths(
+                settings.registries_main,
+                settings.registries_drop_ins,
+                settings.registries_only,
+                settings.registries_last,
+            )
+        )
+        if self._warn is not None:
+            for warning in conf.warnings:
+                self._warn(warning)
+        return conf
+
+    def _short_names(self) -> ShortNames:
+        from kstore.registry.shortnames import ShortNames
+
+        return ShortNames(self.registries, self.settings.short_names, self._choose)
+
+    def auth_files(self, options: RegistryOptions, cancel: Cancel | None = None) -> AuthFiles:
         """The files credentials are read from and written to."""
         from kstore.registry import AuthFiles
+        from kstore.registry.authfiles import FILES
+        from kstore.registry.credential_programs import CredentialPrograms
 
-        if options.authfile is not None:
-            return AuthFiles((), explicit=options.authfile)
-        files = self.settings.auth_files
-        if self.settings.auth_file_is_explicit:
-            return AuthFiles((), explicit=files[0])
-        return AuthFiles(files)
+        helpers = self.registries.helpers
+        explicit = options.authfile
+        if explicit is None and self.settings.auth_file_is_explicit:
+            explicit = self.settings.auth_files[0]
+        return AuthFiles(
+            () if explicit is not None else self.settings.auth_files,
+            explicit=explicit,
+            order=(FILES,) if helpers is None else helpers,
+            programs=CredentialPrograms(self.settings.programs, cancel=cancel),
+        )
 
-    def _credential_lookup(
-        self, options: RegistryOptions
-    ) -> Callable[[str, str], Credentials | None]:
+    def _kept_credentials(self, options: RegistryOptions, cancel: Cancel) -> CredentialLookup:
+        """What is kept on this machine, looked at when it is first needed."""
+
+        @functools.cache
+        def lookup() -> CredentialLookup:
+            from kstore.registry.credentials import first_of
+            from kstore.registry.keychains import KeychainSettings, open_keychains
+
+            files = self.auth_files(options, cancel)
+            settings = KeychainSettings(
+                programs=files.programs,
+                pull_secrets=self.settings.pull_secrets,
+                kubernetes=self.settings.kubernetes,
+                registry=self.registry_settings(RegistryOptions()),
+                cancel=cancel,
+                warn=self._warn or (lambda _: None),
+            )
+            return first_of(files.lookup, *open_keychains(self.settings.keychains, settings))
+
+        return lambda host, path: lookup()(host, path)
+
+    def _given_credentials(self, options: RegistryOptions) -> CredentialLookup | None:
+        """Those of the command line; None without any."""
         if options.creds is None:
-            return self.auth_files(options).lookup
-        given = self._given_credentials(options.creds)
-        return lambda host, path: given
-
-    def _given_credentials(self, text: str) -> Credentials:
+            return None
         from kstore.registry import Credentials, parse_creds
 
+        text = options.creds
         if ":" not in text and self._ask_secret is not None:
-            return Credentials(text, self._ask_secret(f"Password for {text}: "))
-        return parse_creds(text)
-
-
-def _check_scope(transport: str, scope: str) -> None:
-    if transport == "docker":
-        return  # podman takes any, and one that matches nothing does no harm
-    from kstore.transports import validate_policy_scope
-
-    validate_policy_scope(transport, scope)
-
-
-def _read_user_file(path: Path, cap: int, what: str) -> bytes:
-    from kstore.blobs import storage_errors
-
-    try:
-        with storage_errors(f"read {what}"), path.open("rb") as file:
-            data = file.read(cap + 1)
-    except StorageError as exc:
-        if isinstance(exc.__cause__, FileNotFoundError):
-            raise NotFoundError(f"{what} does not exist") from exc
-        raise
-    if len(data) > cap:
-        raise InvalidInputError(f"{what} is larger than {cap} bytes")
-    return data
+            given = Credentials(text, self._ask_secret(f"Password for {text}: "))
+        else:
+            given = parse_creds(text)
+        return lambda host, path: given

@@ -105,7 +105,7 @@ class TrustPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Proof that a policy admitted an image; made by :func:`admit` only."""
+    """Proof that a policy admitted an image; made by :func:`admit` and :func:`admit_index` only."""
 
     unparsed: UnparsedImage
     rule: str

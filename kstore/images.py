@@ -32,7 +32,7 @@ from kstore.operations.kpod_texts import (
 )
 
 if TYPE_CHECKING:
-    from kstore.app import App, RegistryOptions
+    from kstore.app import App, RegistryOptions, SigningOptions, TrustOptions
     from kstore.compression import Kind
     from kstore.copier.progress import ProgressSink
     from kstore.digest import Digest
@@ -227,12 +227,16 @@ class CopyOptions:
     ``compression``: of all layers that are pushed; None for what each one has.
     ``report``: called with every event of the transfer, unless ``quiet``.
     ``registry``: how registries are reached, with which credentials.
-    ``remove_signatures``: push without signatures.
+    ``trust``: another policy than this machine's, which is what counts otherwise.
+    ``signing``: with which keys to sign what is pushed.
+    ``remove_signatures``: push without the signatures it has.
     """
 
     compression: Kind | None = None
     report: ProgressSink | None = None
     registry: RegistryOptions | None = None
+    trust: TrustOptions | None = None
+    signing: SigningOptions | None = None
     remove_signatures: bool = False
     quiet: bool = False
 
@@ -258,11 +262,15 @@ def pull_image(
     See :func:`kstore.operations.bring.bring_images` for what comes from where, under which names,
     and for what is raised.
     """
+    from kstore.app import TrustOptions
     from kstore.operations.bring import bring_images
 
     options = options or CopyOptions()
+    policy = app.trust_policy(options.trust or TrustOptions())
     with app.transports(store, options.registry) as transports:
-        return bring_images(store, transports, name, all_tags=all_tags, progress=options.sink)
+        return bring_images(
+            store, transports, name, all_tags=all_tags, policy=policy, progress=options.sink
+        )
 
 
 def push_image(
@@ -274,14 +282,20 @@ def push_image(
     See :func:`kstore.operations.push.push_image`; what nobody asked to change arrives byte for
     byte.  Raises InvalidInputError if either text is empty.
     """
+    from kstore.app import SigningOptions, TrustOptions
     from kstore.operations.push import PushOptions
     from kstore.operations.push import push_image as push
 
     if not source or not destination:
         raise InvalidInputError("say which image to push, and where to")
     options = options or CopyOptions()
+    signing = options.signing or SigningOptions()
     wanted = PushOptions(
-        compression=options.compression, remove_signatures=options.remove_signatures
+        compression=options.compression,
+        signers=app.signers(signing),
+        sign_identity=signing.image_name,
+        remove_signatures=options.remove_signatures,
+        policy=app.trust_policy(options.trust or TrustOptions()),
     )
     with app.transports(store, options.registry) as transports:
         return push(store, transports, source, destination, wanted, progress=options.sink)

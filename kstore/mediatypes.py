@@ -31,6 +31,7 @@ __all__ = [
     "OCTET_STREAM",
     "SCHEMA1",
     "is_foreign_layer",
+    "is_statement",
     "layer_compression",
     "layer_type",
 ]
@@ -94,6 +95,27 @@ _COMPRESSION: dict[str, str] = {
 
 _OCI_LAYERS = {"none": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
 _DOCKER_LAYERS = {"none": DOCKER_LAYER_TAR, "gzip": DOCKER_LAYER}
+
+
+#: What cosign attaches in the form of an image: signatures, attestations, lists of contents.
+_STATEMENTS = frozenset(
+    {
+        "application/vnd.dev.cosign.simplesigning.v1+json",
+        "application/vnd.dsse.envelope.v1+json",
+        "application/vnd.cyclonedx",
+        "application/vnd.cyclonedx+json",
+        "application/vnd.cyclonedx+xml",
+        "application/vnd.syft+json",
+        "text/spdx",
+        "text/spdx+json",
+        "text/spdx+xml",
+    }
+)
+
+
+def is_statement(media_type: str) -> bool:
+    """Whether a "layer" of this type holds no files but says something about an image."""
+    return media_type in _STATEMENTS
 
 
 def layer_compression(media_type: str) -> str | None:

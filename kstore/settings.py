@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["SYSTEM_ROOT", "Settings", "load"]
@@ -17,6 +17,9 @@ __all__ = ["SYSTEM_ROOT", "Settings", "load"]
 SYSTEM_ROOT = Path("/var/lib/kstore")
 
 _SPOOL = Path("/var/tmp")  # noqa: S108 - files there have no names
+_CONTAINERS = "containers"
+_ETC = (Path("/etc/containers"), Path("/usr/share/containers"))
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _POLICY = "containers/policy.json"
 _REGISTRIES_D = "containers/registries.d"
 _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
@@ -31,7 +34,14 @@ class Settings:
     ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket;
     ``policy_files``: trust policies, of which the first that is there counts; ``registries_d``:
     directories that say where signatures are, likewise; ``lookaside_dir``: where they are if none
-    says so; ``gnupg_home``: GnuPG's directory, None for its usual one."""
+    says so; ``gnupg_home``: GnuPG's directory, None for its usual one.
+
+    ``registries_main``, ``registries_drop_ins``, ``registries_only``, ``registries_last``: the
+    registry configuration (see ``registry.registriesfiles.RegistriesPaths``); ``short_names``: the
+    file of choices among registries; ``programs``: directories of helper programs; ``keychains``:
+    names of further sources of credentials; ``pull_secrets``: files with those of Kubernetes;
+    ``kubernetes``: ``host:port`` of the cluster this runs in; ``proxies``: what the environment
+    says of proxies, by its variables' names in lower case; ``offline``: no network is used."""
 
     root: Path
     auth_files: tuple[Path, ...]
@@ -41,14 +51,27 @@ class Settings:
     docker_host: str | None = None
     docker_cert_dir: Path | None = None
     docker_tls_verify: bool = False
+    registries_main: tuple[Path, ...] = ()
+    registries_drop_ins: tuple[Path, ...] = ()
+    registries_only: Path | None = None
+    registries_last: Path | None = None
+    short_names: Path | None = None
+    programs: tuple[Path, ...] = ()
+    keychains: tuple[str, ...] = ("cloud",)
+    pull_secrets: tuple[Path, ...] = ()
+    kubernetes: str | None = None
+    proxies: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    offline: bool = False
     policy_files: tuple[Path, ...] = ()
     registries_d: tuple[Path, ...] = ()
     lookaside_dir: Path | None = None
     gnupg_home: Path | None = None
 
 
-def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
-    """Settings of this user and machine.
+def load(
+    environ: Mapping[str, str], *, root: Path | None = None, offline: bool = False
+) -> Settings:
+    """Settings of this user and machine.  ``offline`` is also on with KSTORE_OFFLINE.
 
     ``root`` (the --root option) beats KSTORE_ROOT, which beats the default: /var/lib/kstore for
     root, the user data directory (XDG) for everybody else.
@@ -65,11 +88,65 @@ def load(environ: Mapping[str, str], *, root: Path | None = None) -> Settings:
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_cert_dir=_path(environ.get("DOCKER_CERT_PATH")),
         docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
+        registries_main=tuple(place / "registries.conf" for place in (config / _CONTAINERS, *_ETC)),
+        registries_drop_ins=_drop_ins(config / _CONTAINERS),
+        registries_only=_path(
+            environ.get("CONTAINERS_REGISTRIES_CONF") or environ.get("REGISTRIES_CONFIG_PATH")
+        ),
+        registries_last=_path(environ.get("CONTAINERS_REGISTRIES_CONF_OVERRIDE")),
+        short_names=_cache(environ, home) / "short-name-aliases.conf",
+        programs=_directories(environ.get("PATH") or ""),
+        keychains=_words(environ.get("KSTORE_KEYCHAINS", "cloud")),
+        pull_secrets=tuple(map(Path, _words(environ.get("KSTORE_PULL_SECRETS", ""), os.pathsep))),
+        kubernetes=_kubernetes(environ),
+        proxies=_proxies(environ),
+        offline=offline or environ.get("KSTORE_OFFLINE", "") not in ("", "0", "false"),
         policy_files=(config / _POLICY, Path("/etc") / _POLICY),
         registries_d=(config / _REGISTRIES_D, Path("/etc") / _REGISTRIES_D),
         lookaside_dir=_lookaside(environ, home),
         gnupg_home=_path(environ.get("GNUPGHOME")),
     )
+
+
+def _drop_ins(own: Path) -> tuple[Path, ...]:
+    """The directories of configuration drop-ins, in the order of containers-config(5)."""
+    name = "registries"
+    by_user = [f"{name}.conf.d"]
+    if os.geteuid() == 0:
+        by_user += [f"{name}.rootful.conf.d"]
+    else:
+        by_user += [f"{name}.rootless.conf.d", f"{name}.rootless.conf.d/{os.geteuid()}"]
+    system = [place / directory for place in reversed(_ETC) for directory in by_user]
+    return (*system, own / f"{name}.conf.d")
+
+
+def _cache(environ: Mapping[str, str], home: Path) -> Path:
+    if environ.get("XDG_CACHE_HOME"):
+        return Path(environ["XDG_CACHE_HOME"]) / _CONTAINERS
+    return (Path("/var/cache") if os.geteuid() == 0 else home / ".cache") / _CONTAINERS
+
+
+def _directories(path: str) -> tuple[Path, ...]:
+    """The absolute directories of PATH: a program of the current directory is never run."""
+    return tuple(Path(text) for text in path.split(os.pathsep) if text.startswith("/"))
+
+
+def _words(text: str, separator: str = ",") -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(separator) if word.strip())
+
+
+def _kubernetes(environ: Mapping[str, str]) -> str | None:
+    host = environ.get("KUBERNETES_SERVICE_HOST")
+    if not host:
+        return None
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{environ.get('KUBERNETES_SERVICE_PORT') or 443}"
+
+
+def _proxies(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What is said of proxies; the lower-case spelling of a variable counts first."""
+    said = {name: environ.get(name) or environ.get(name.upper()) for name in _PROXIES}
+    return tuple((name, value) for name, value in said.items() if value)
 
 
 def _path(text: str | None) -> Path | None:

@@ -51,15 +51,30 @@ def pytest_runtest_makereport(
     return report
 
 
+_OTHERS_SETTINGS = (
+    "REGISTRY_AUTH_FILE",
+    "DOCKER_CONFIG",
+    "GNUPGHOME",
+    "CONTAINERS_REGISTRIES_CONF",
+    "CONTAINERS_REGISTRIES_CONF_OVERRIDE",
+    "REGISTRIES_CONFIG_PATH",
+    *(case(f"{kind}_proxy") for kind in ("http", "https", "no") for case in (str.lower, str.upper)),
+)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test, and nothing a test starts, sees the user's stores, credentials or settings."""
     home = tmp_path_factory.mktemp("home")
+    # Else the machine's own trust policy would count, whatever it says.
+    policy = home / ".config/containers/policy.json"
+    policy.parent.mkdir(parents=True)
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(("KSTORE_", "XDG_")) and not name.startswith(_OWN_SETTINGS):
                 patch.delenv(name)
-        for name in ("REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "GNUPGHOME"):
+        for name in _OTHERS_SETTINGS:
             patch.delenv(name, raising=False)
         patch.setenv("HOME", str(home))
         yield

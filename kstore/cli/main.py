@@ -42,11 +42,13 @@ COMMANDS = {
     "copy": _entry("copy", "Registries", "Copy an image from anywhere to anywhere"),
     "sync": _entry("sync", "Registries", "Copy many images, and only those that changed"),
     "search": _entry("search", "Registries", "Find repositories at a registry"),
+    "referrers": _entry("referrers", "Registries", "List what is attached to an image"),
     "list-tags": _entry("list_tags", "Registries", "List the tags of a repository"),
     "delete": _entry("delete", "Registries", "Delete an image at a registry, or in a layout"),
     "manifest-digest": _entry(
         "manifest_digest", "Registries", "Print the digest a manifest goes by"
     ),
+    "generate-key": _entry("generate_key", "Registries", "Make a pair of keys to sign images with"),
     "login": _entry("login", "Registries", "Remember credentials for a registry"),
     "logout": _entry("logout", "Registries", "Forget credentials for a registry"),
     "serve": _entry("serve", "Registries", "Offer the store's images as a registry"),
@@ -102,12 +104,18 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
     show_default=True,
     help="How much to tell on standard error",
 )
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Use no network; fail where it is needed  [env: KSTORE_OFFLINE]",
+)
 @click.option("--version", is_flag=True, help="Show the version and exit")
 @pass_session
-def cli(session: Session, root: Path | None, log_level: str, version: bool) -> None:
+def cli(session: Session, root: Path | None, log_level: str, offline: bool, version: bool) -> None:
     """Keep container images on this machine: pull, find, tag, push.  No daemon, no root."""
     session.root = root
     session.log_level = log_level
+    session.offline = offline
     context = click.get_current_context()
     if version:
         from kstore import __version__

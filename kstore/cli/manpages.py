@@ -23,8 +23,23 @@ __all__ = ["man_pages", "write_pages"]
 _PROGRAM = "kstore"
 _ENVIRONMENT = (
     ("KSTORE_ROOT", "Where the store is, where --root does not say it."),
+    ("KSTORE_OFFLINE", "Set to 1, no network is used, as with --offline."),
+    (
+        "KSTORE_KEYCHAINS",
+        "Further sources of credentials, separated by commas: cloud (the default), kubernetes, or"
+        " those of installed packages.",
+    ),
+    (
+        "KSTORE_PULL_SECRETS",
+        "Files and directories with pull secrets for the keychain kubernetes, separated by colons.",
+    ),
     ("REGISTRY_AUTH_FILE", "The credentials file, where --authfile does not say it."),
     ("DOCKER_CONFIG", "The directory of docker's config.json, whose credentials are read, too."),
+    (
+        "CONTAINERS_REGISTRIES_CONF",
+        "A registries.conf to read instead of all others; with _OVERRIDE behind it, after them.",
+    ),
+    ("https_proxy, http_proxy, no_proxy", "The ways out of this network."),
     (
         "DOCKER_HOST, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY",
         "How the Docker daemon is reached by docker-daemon: references.",

@@ -13,7 +13,7 @@ import click
 
 from kstore.cli.completion import ContainerName, ImageName
 from kstore.cli.grammar import ParamType
-from kstore.cli.session import PROGRESS_MODES, Session
+from kstore.cli.session import PROGRESS_MODES
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
@@ -35,8 +35,7 @@ __all__ = [
     "registry_options",
     "remove_signatures_option",
     "server_options",
-    "signing_options",
-    "trust_options",
+    "with_referrers_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -158,6 +157,12 @@ digestfile_option = click.option(
     help="Write the digest of the written manifest to FILE",
 )
 
+with_referrers_option = click.option(
+    "--with-referrers",
+    is_flag=True,
+    help="Also what is attached to the image: signatures, attestations, lists of contents, ...",
+)
+
 _SERVER_OPTIONS = (
     click.option(
         "--tls-verify/--no-tls-verify",
@@ -248,93 +253,6 @@ def _particular(
         creds=general.creds if creds is None else creds,
         tls_verify=general.tls_verify if tls_verify is None else tls_verify,
     )
-
-
-_SIGNING = (
-    click.option(
-        "--sign-by",
-        "gpg_keys",
-        metavar="KEY",
-        multiple=True,
-        help="Sign with this key of GnuPG: a fingerprint, an ID or an address; may be repeated",
-    ),
-    click.option(
-        "--sign-passphrase-file",
-        "passphrase_file",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="The passphrase of that key is the first line of FILE",
-    ),
-    click.option(
-        "--sign-identity",
-        metavar="NAME",
-        help="Sign as the image NAME, if not as the one that is written",
-    ),
-)
-
-
-def signing_options(function: F) -> F:
-    """How what is written is signed: gives the command ``signing``, a SigningOptions."""
-
-    @functools.wraps(function)
-    def with_signing(
-        *args: Any,
-        gpg_keys: tuple[str, ...],
-        passphrase_file: Path | None,
-        sign_identity: str | None,
-        **kwargs: Any,
-    ) -> Any:
-        from kstore.app import SigningOptions
-
-        signing = SigningOptions(gpg_keys, passphrase_file, sign_identity)
-        return function(*args, signing=signing, **kwargs)
-
-    decorated: Any = with_signing
-    for option in reversed(_SIGNING):
-        decorated = option(decorated)
-    result: F = decorated
-    return result
-
-
-_TRUST = (
-    click.option(
-        "--policy",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Trust policy to go by, instead of this machine's policy.json",
-    ),
-    click.option(
-        "--insecure-policy", "insecure", is_flag=True, help="Trust every image, whatever it is"
-    ),
-    click.option(
-        "--require-signed",
-        is_flag=True,
-        help="Trust no image of which the policy does not want a signature",
-    ),
-)
-
-
-def trust_options(function: F) -> F:
-    """Which images are trusted: gives the command ``policy``, a TrustPolicy."""
-
-    @functools.wraps(function)
-    def with_policy(
-        *args: Any, policy: Path | None, insecure: bool, require_signed: bool, **kwargs: Any
-    ) -> Any:
-        from kstore.app import TrustOptions
-
-        if insecure and (policy is not None or require_signed):
-            other = "--policy" if policy is not None else "--require-signed"
-            raise click.UsageError(f"--insecure-policy is the opposite of {other}")
-        session: Any = click.get_current_context().find_object(Session)
-        said = TrustOptions(policy, insecure, require_signed)
-        return function(*args, policy=session.app.trust_policy(said), **kwargs)
-
-    decorated: Any = with_policy
-    for option in reversed(_TRUST):
-        decorated = option(decorated)
-    result: F = decorated
-    return result
 
 
 remove_signatures_option = click.option(

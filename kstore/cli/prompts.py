@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 
 from kstore.errors import AuthError, InvalidInputError
 
-__all__ = ["MAX_SECRET", "ask", "ask_secret", "read_secret"]
+__all__ = ["MAX_SECRET", "ask", "ask_secret", "choose", "read_secret"]
 
 #: Bytes of the longest password read from standard input (tokens of cloud registries are long).
 MAX_SECRET = 64 * 1024
@@ -32,6 +33,20 @@ def ask_secret(prompt: str) -> str:
         return getpass.getpass(prompt, stream=sys.stderr)
     except EOFError:
         raise AuthError("no password was given") from None
+
+
+def choose(question: str, answers: Sequence[str]) -> str:
+    """Ask for one of ``answers``, by its number; an empty answer means the first.
+
+    Raises InvalidInputError for what is none of them, AuthError where there is no terminal.
+    """
+    _require_terminal()
+    lines = [f"{question}:", *(f"  {number}  {text}" for number, text in enumerate(answers, 1))]
+    sys.stderr.write("\n".join(lines) + "\n")
+    said = ask("Which one", "1")
+    if not (said.isascii() and said.isdigit() and 1 <= int(said[:6]) <= len(answers)):
+        raise InvalidInputError(f"{said[:100]!r} is not a number from 1 to {len(answers)}")
+    return answers[int(said) - 1]
 
 
 def read_secret() -> str:

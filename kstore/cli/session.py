@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -57,6 +57,7 @@ class Session:
     def __init__(self) -> None:
         self.root: Path | None = None
         self.log_level = "warn"
+        self.offline = False
         self.on_interrupt: str | None = None
         self.show: Callable[[str], None] = tell
         self._status = 0
@@ -75,8 +76,9 @@ class Session:
         from kstore.app import App
 
         self._configure_logging()
-        found = settings.load(os.environ, root=self.root)
-        return App(found, ask_secret=self.ask_secret, warn=self.warn)
+        found = settings.load(os.environ, root=self.root, offline=self.offline)
+        choose = self.choose if sys.stdin.isatty() and sys.stderr.isatty() else None
+        return App(found, ask_secret=self.ask_secret, choose=choose, warn=self.warn)
 
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
         """The store of this run; see ``App.open_store``."""
@@ -118,6 +120,12 @@ class Session:
         from kstore.cli.prompts import ask_secret
 
         return ask_secret(prompt)
+
+    def choose(self, short: str, names: Sequence[str]) -> str:
+        """Ask on the terminal which image a short name means."""
+        from kstore.cli.prompts import choose
+
+        return choose(f"{short} may mean", names)
 
     def report(self, error: KstoreError, about: object = None) -> None:
         """Show an error (``about`` what, if it does not say) and go on.

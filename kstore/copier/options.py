@@ -29,7 +29,8 @@ class CopyOptions:
 
     ``platform``: the wanted member of an index (None: this machine's).
     ``parallel``: blobs moved at once.
-    ``images_only``: refuse manifests whose config is not an image config.
+    ``images_only``: refuse manifests whose config is not an image config; ``artifacts_only``:
+    refuse all others.
     ``instances``: what of an index is copied; ``platforms`` are those of ``"platforms"``.
     ``sparse``: an index keeps its bytes although only some members are copied; otherwise a new one
     with just these is written.
@@ -48,6 +49,7 @@ class CopyOptions:
     platform: Platform | None = None
     parallel: int = 6
     images_only: bool = False
+    artifacts_only: bool = False
     instances: Instances = "system"
     platforms: tuple[Platform, ...] = ()
     sparse: bool = False

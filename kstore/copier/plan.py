@@ -148,6 +148,12 @@ def _check_kinds(
         raise UnsupportedError(f"{name} takes one image, not an index", hint="choose a platform")
     for image in selection.images:
         manifest = image.document
+        if options.artifacts_only and not (
+            isinstance(manifest, Manifest) and not manifest.is_image
+        ):
+            raise UnsupportedError(
+                f"manifest {image.raw.digest} is an image, where only an artifact is wanted"
+            )
         if options.images_only and isinstance(manifest, Manifest) and not manifest.is_image:
             kind = manifest.artifact_type or manifest.config.media_type
             raise UnsupportedError(

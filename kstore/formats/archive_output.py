@@ -1,11 +1,14 @@
 """Where an archive is written to: a new file, a pipe, standard output.
 
-A file appears under its name when it is complete and durable, or not at all.
+A file appears under its name when it is complete and durable, or not at all.  Until then it has no
+name, so that even a killed writer leaves nothing (open(2), O_TMPFILE); where the file system knows
+no such files, it stands beside its place as ``.kstore-<hex>.tmp``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -20,6 +23,9 @@ from kstore.formats.spool import file_errors
 __all__ = ["ArchiveOutput"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+_NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS}
+_OPEN_FILES = Path("/proc/self/fd")
 _BUFFER = 256 * 1024
 
 
@@ -81,17 +87,21 @@ class ArchiveOutput:
 
     def _open_temporary(self, target: Path, facts: os.stat_result | None) -> None:
         self._target = Path(os.path.realpath(target))  # a link to a file keeps being one
-        temporary = self._target.with_name(f".kstore-{secrets.token_hex(8)}.tmp")
+        descriptor = _open_nameless(self._target.parent)
+        temporary = None if descriptor is not None else _sibling(self._target)
         try:
-            descriptor = os.open(temporary, _CREATE, 0o666)  # Ctrl-C may come when it is just made
-            self._temporary = temporary
+            if temporary is not None:  # Ctrl-C may come when it is just made
+                descriptor = os.open(temporary, _CREATE, 0o666)
+                self._temporary = temporary
+            assert descriptor is not None
             self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
             if facts is not None:
                 os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
         except BaseException:
             with contextlib.suppress(OSError):
                 self._close_file()
-                temporary.unlink()
+                if temporary is not None:
+                    temporary.unlink()
             raise
 
     def write(self, data: bytes | memoryview) -> None:
@@ -102,6 +112,19 @@ class ArchiveOutput:
             while view:
                 view = view[self._file.write(view) or 0 :]
 
+    def cut(self, position: int) -> bool:
+        """Take back all but the first ``position`` bytes; False if they are gone, down a pipe.
+
+        Raises StorageError.
+        """
+        if self._target is None:
+            return False
+        assert self._file is not None, "the archive is finished"
+        with file_errors(f"write {self.what}"):
+            self._file.seek(position)
+            self._file.truncate()
+        return True
+
     def commit(self) -> None:
         """Make the archive durable and visible.
 
@@ -110,10 +133,12 @@ class ArchiveOutput:
         assert self._file is not None, "the archive is finished"
         with file_errors(f"write {self.what}", "free some space, or write to another place"):
             self._file.flush()
-            if self._temporary is None or self._target is None:
+            if self._target is None:
                 self._close_file()
                 return
             os.fsync(self._file.fileno())
+            if self._temporary is None:
+                self._temporary = _give_name(self._file.fileno(), _sibling(self._target))
             self._close_file()
             self._refuse_content(self._target.stat() if self._target.exists() else None)
             self._temporary.replace(self._target)
@@ -144,6 +169,33 @@ class ArchiveOutput:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _open_nameless(directory: Path) -> int | None:
+    """A new file without a name; None where there are no such files.  OSError."""
+    if not _OPEN_FILES.is_dir():
+        return None  # it could never be given a name
+    try:
+        return os.open(directory, _NAMELESS, 0o666)
+    except OSError as exc:
+        if exc.errno in _NO_NAMELESS:
+            return None
+        raise
+
+
+def _give_name(descriptor: int, path: Path) -> Path:
+    """Link a file without a name to ``path``, which must not exist.  OSError."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Only with a directory given does Python follow the link, as linkat(2) can.
+        os.link(_OPEN_FILES / str(descriptor), path.name, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
+    return path
+
+
+def _sibling(target: Path) -> Path:
+    return target.with_name(f".kstore-{secrets.token_hex(8)}.tmp")
 
 
 def _refuse_terminal(stream: BinaryIO, what: str) -> None:

@@ -20,7 +20,7 @@ from kstore.digest import Digest
 from kstore.errors import ConflictError, IntegrityError
 from kstore.formats.docker_image import CONTAINERD_NAME
 from kstore.formats.docker_tar import LIST, MAX_LIST_SIZE
-from kstore.formats.layout_tar import LayoutTar
+from kstore.formats.layout_tar import Again, LayoutTar
 from kstore.formats.oci_layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, REF_NAME, blob_name
 from kstore.manifest import Manifest, RawManifest, parse_image
 from kstore.reference import Named
@@ -51,9 +51,11 @@ class DockerTarWriter:
         """Whether this blob is in the archive."""
         return self._tar.has(digest, size)
 
-    def add_blob(self, digest: Digest, size: int, stream: Readable) -> None:
-        """Add a blob; ``stream`` yields exactly ``size`` bytes or raises."""
-        self._tar.add_blob(digest, size, stream)
+    def add_blob(
+        self, digest: Digest, size: int, stream: Readable, again: Again | None = None
+    ) -> None:
+        """Add a blob; see :meth:`LayoutTar.add_blob`."""
+        self._tar.add_blob(digest, size, stream, again)
 
     def add_image(self, raw: RawManifest, names: Sequence[Named]) -> None:
         """Add an image whose blobs are all there, under names with tags (or none).

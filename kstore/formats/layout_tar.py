@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kstore.digest import Digest
+from kstore.errors import IntegrityError
 from kstore.formats.layer_tar import TarWriter
 from kstore.formats.oci_layout import blob_name
 from kstore.streams import Readable, pump
 
-__all__ = ["LayoutTar"]
+__all__ = ["Again", "LayoutTar"]
+
+#: Cuts the archive off at this position and starts the stream anew; False if that cannot be.
+Again = Callable[[int], bool]
 
 _DIRECTORY_MODE = 0o755
 
@@ -32,11 +36,23 @@ class LayoutTar:
         """Whether this blob is in the archive."""
         return self._sizes.get(digest) == size
 
-    def add_blob(self, digest: Digest, size: int, stream: Readable) -> None:
-        """Add a blob; ``stream`` yields exactly ``size`` bytes or raises."""
+    def add_blob(
+        self, digest: Digest, size: int, stream: Readable, again: Again | None = None
+    ) -> None:
+        """Add a blob; ``stream`` yields exactly ``size`` bytes or raises.
+
+        After an IntegrityError ``again`` is asked for another try.
+        """
         self._make_directories(digest)
         self._tar.add(blob_name(digest), size=size)
-        pump(stream, self._tar.write)
+        start = self._tar.position
+        try:
+            pump(stream, self._tar.write)
+        except IntegrityError:
+            if again is None or not again(start):
+                raise
+            self._tar.write_again(start, size)
+            pump(stream, self._tar.write)
         self._sizes[digest] = size
 
     def add_manifest(self, digest: Digest, data: bytes) -> None:

@@ -24,7 +24,8 @@ from kstore.errors import (
     ManifestNotFoundError,
     UnsupportedError,
 )
-from kstore.manifest import MAX_INDEX_ENTRIES, MAX_MANIFEST_SIZE, RawManifest
+from kstore.manifest import MAX_INDEX_ENTRIES, MAX_MANIFEST_SIZE, RawManifest, parse
+from kstore.manifest.attached import artifact_type_of, tagged_subject
 
 __all__ = [
     "INDEX_FILE",
@@ -173,13 +174,22 @@ class LayoutIndex:
                 )
             return selector.position
         if selector.ref is None:
-            return self._only(range(len(self.entries)), "images")
+            return self._only(self._images or range(len(self.entries)), "images")
         found = [n for n, ref in enumerate(self.refs) if ref == selector.ref]
         if not found:
             raise ManifestNotFoundError(
                 f"{self.where} has no image {selector.ref!r}; it has {self._listing()}"
             )
         return self._only(found, f"images called {selector.ref!r}")
+
+    @property
+    def _images(self) -> list[int]:
+        """Positions of the entries that are not known to be attached to another one."""
+        return [
+            position
+            for position, (entry, ref) in enumerate(zip(self.entries, self.refs, strict=True))
+            if entry.artifact_type is None and (ref is None or tagged_subject(ref) is None)
+        ]
 
     def _only(self, positions: Iterable[int], what: str) -> int:
         """The first of ``positions`` if all of them lead to the same manifest."""
@@ -217,7 +227,7 @@ class LayoutIndex:
         elif nameless := [n for n in same if refs[n] is None]:
             result = self._with_document(nameless[0], _named(self._listed[nameless[0]], ref))
         else:
-            entry = _named(raw.descriptor.to_json(), ref)
+            entry = _named(_described(raw).to_json(), ref)
             result = self._with_document(len(self.entries), entry)
         if ref is not None:
             result = result._without_name(ref, keep=raw.digest)
@@ -227,9 +237,9 @@ class LayoutIndex:
             )
         return result
 
-    def without(self, position: int) -> Self:
-        """This index without the entry at ``position``."""
-        listed = [entry for n, entry in enumerate(self._listed) if n != position]
+    def without(self, *positions: int) -> Self:
+        """This index without the entries at ``positions``."""
+        listed = [entry for n, entry in enumerate(self._listed) if n not in positions]
         return self._of(listed)
 
     def render(self) -> bytes:
@@ -262,6 +272,14 @@ class LayoutIndex:
     def _of(self, listed: list[dict[str, Any]]) -> Self:
         entries = tuple(Descriptor.from_json(entry, "an entry") for entry in listed)
         return replace(self, entries=entries, document={**self.document, "manifests": listed})
+
+
+def _described(raw: RawManifest) -> Descriptor:
+    """The entry of a manifest; of one that refers to another it says what kind of thing it is."""
+    view = parse(raw) if b'"subject"' in raw.data else None
+    if view is None or view.subject is None:
+        return raw.descriptor
+    return replace(raw.descriptor, artifact_type=artifact_type_of(view))
 
 
 def _shown(ref: str | None) -> str:

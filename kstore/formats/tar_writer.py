@@ -121,6 +121,12 @@ class TarWriter:
         if self._rest == 0 and self._pad:
             self._put(bytes(self._pad))
 
+    def write_again(self, position: int, size: int) -> None:
+        """The file added last, of ``size`` bytes, has its content once more from ``position`` on,
+        where it began; the caller has cut off what was written behind."""
+        self._position = position
+        self._rest = size
+
     def add_bytes(self, name: str, data: bytes, *, mode: int = 0o644, mtime_ns: int = 0) -> None:
         """A whole file at once."""
         self.add(name, size=len(data), mode=mode, mtime_ns=mtime_ns)

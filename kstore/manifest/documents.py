@@ -50,8 +50,13 @@ class Manifest:
 
     @property
     def is_image(self) -> bool:
-        """Whether the config describes a runnable image; anything else is an artifact."""
-        return self.config.media_type in mt.IMAGE_CONFIGS
+        """Whether the config describes a runnable image; anything else is an artifact.
+
+        So is what cosign attaches to images, although it borrows their config.
+        """
+        if self.config.media_type not in mt.IMAGE_CONFIGS:
+            return False
+        return not self.layers or not all(mt.is_statement(each.media_type) for each in self.layers)
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:

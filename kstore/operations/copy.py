@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,15 +35,19 @@ def copy(
     *,
     policy: TrustPolicy = ACCEPT_ANYTHING,
     retries: int = 0,
+    with_referrers: bool = False,
     progress: ProgressSink = ignore,
     cancel: Cancel | None = None,
 ) -> CopyResult:
     """Copy ``source`` to ``destination``; see ``copier.copy_image`` for how and what it raises.
 
     ``policy``: which images are trusted; ``retries``: further attempts after a failure of the
-    network.  InvalidInputError if both are the same image and nothing about it is to change.
+    network; ``with_referrers``: also what is attached to the image, whose digest must not change
+    then.  InvalidInputError if both are the same image and nothing about it is to change.
     """
     options = options or CopyOptions()
+    if with_referrers:
+        options = _keeping_digests(options, source, destination)
     if _is_same(source, destination) and not _changes(options):
         raise InvalidInputError(
             f"source and destination are the same image, {_shown(source)}",
@@ -51,7 +56,7 @@ def copy(
     facts = layer_facts(source, destination)
 
     def attempt() -> CopyResult:
-        return copy_image(
+        result = copy_image(
             source,
             destination,
             policy,
@@ -60,6 +65,11 @@ def copy(
             progress=progress,
             cancel=cancel,
         )
+        if with_referrers:
+            from kstore.operations.referrers import copy_referrers
+
+            copy_referrers(source, destination, result, options, progress=progress, cancel=cancel)
+        return result
 
     try:
         return retrying(attempt, retries, progress=progress, cancel=cancel)
@@ -67,6 +77,20 @@ def copy(
         if error.hint is None and _looks_swapped(source, destination):
             error.hint = "the source comes first: kstore copy SOURCE DESTINATION"
         raise
+
+
+def _keeping_digests(
+    options: CopyOptions, source: ImageReference, destination: ImageReference
+) -> CopyOptions:
+    """``options`` under which what refers to the image, by its digest, still does afterwards.
+
+    UnsupportedError where one of the ends cannot have anything attached to an image.
+    """
+    from kstore.operations.referrer_places import place_of
+
+    for end in (source, destination):
+        place_of(end)
+    return replace(options, preserve_digests=True)
 
 
 def parse_end(transports: Transports, text: str) -> ImageReference:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from kstore import mediatypes as mt
 from kstore.compression import Kind
@@ -16,7 +17,7 @@ from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, parse_image
 from kstore.operations.changes import require_text
 from kstore.operations.copy_ref import CopyRef
 from kstore.operations.copy_source import Recipe
-from kstore.operations.draft import TYPE, Draft
+from kstore.operations.draft import TYPE, Draft, DraftData
 from kstore.store import ContainerRecord, Found, Store
 
 __all__ = ["CopyData"]
@@ -48,11 +49,11 @@ class CopyData:
         self.draft = draft
         self.manifest = None
         self.config = None
-        self._unedited: Mapping[str, object] | None = None
+        self._unedited: Mapping[str, Any] | None = None
         if base is not None:
             raw = store.read_manifest(base.manifest)
-            digest = parse_image(raw).config.digest
             self.manifest = raw.data
+            digest = parse_image(raw).config.digest
             self.config = store.read_blob(digest, cap=MAX_CONFIG_SIZE)
             self._unedited = Draft.of_image(store, base).data.config
 
@@ -72,10 +73,8 @@ class CopyData:
         """
         base = None
         if record.image_id is not None and record.manifest is not None:
-            try:
+            with contextlib.suppress(ImageNotFoundError):  # make_image_ref says what is missing
                 base = Found(store.image(record.image_id), None, record.manifest)
-            except ImageNotFoundError:
-                base = None  # the settings are all that is left; make_image_ref says so
         return cls(store, Draft.of_container(record), base)
 
     @classmethod
@@ -152,10 +151,10 @@ class CopyData:
 
     @annotations.setter
     def annotations(self, value: Mapping[str, str]) -> None:
-        for key in self.draft.annotations:
-            self.draft.set_annotation(key, None)
         for key, text in value.items():
             self.draft.set_annotation(key, text)
+        for key in self.annotations.keys() - value.keys():
+            self.draft.set_annotation(key, None)
 
     @property
     def created_by(self) -> str | None:
@@ -215,18 +214,20 @@ class CopyData:
                 f"the image {data.image_id[:12]} of container {data.container_name} is gone",
                 hint="pull or load that image again",
             )
-        edited = data.config != self._unedited
-        config = None if edited else self.config
         recipe = Recipe(
             base=self._base,
             container=self.draft.home,
             settings=data,
-            config=json.dumps(data.config, separators=(",", ":"), ensure_ascii=False).encode()
-            if config is None
-            else config,
+            config=self._config_bytes(data),
             manifest_type=manifest_type,
             compression=cast("Kind | None", compress),
             top=layer_id,
             timestamp=timestamp,
         )
         return CopyRef(self._store, recipe, tuple(names))
+
+    def _config_bytes(self, data: DraftData) -> bytes:
+        """The config: the bytes of the base's where no setting differs."""
+        if self.config is not None and data.config == self._unedited:
+            return self.config
+        return json.dumps(data.config, separators=(",", ":"), ensure_ascii=False).encode()

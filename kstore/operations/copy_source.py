@@ -291,7 +291,8 @@ class CopySource(ImageSource):
         raise BlobNotFoundError(f"the image to be copied has no blob {digest}")
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
-        return ()
+        """Those of the base, if this is still its manifest; nobody signed another one."""
+        return self._store.signatures(self._raw.digest)
 
     def close(self) -> None:
         self._open.close()

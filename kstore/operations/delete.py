@@ -67,7 +67,8 @@ def delete_image(
     reference = transports.parse(text)
     if reference.transport == "docker":
         named = Named.parse(split[1].removeprefix("//"))
-        return _AtRegistry(transports.docker.client(named.domain), named).delete(options)
+        client = transports.docker.client(named.domain, named.path)
+        return _AtRegistry(client, named).delete(options)
     reference.delete()
     return Deleted((text,))
 

@@ -59,7 +59,7 @@ def _of_repository(transports: Transports, named: Named) -> TagList:
             f"{named} is one image, not a repository",
             hint=f"kstore list-tags docker://{named.repository}",
         )
-    client = transports.docker.client(named.domain)
+    client = transports.docker.client(named.domain, named.path)
     return TagList(named.repository, tuple(client.tags(named.path)))
 
 

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.errors import AuthError, InvalidInputError, NotFoundError, StorageError
+from kstore.reference import has_domain
 from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
+from kstore.registry.targets import is_path
 
-__all__ = ["LoginResult", "log_in", "log_out", "logged_in_as"]
+__all__ = ["LoginResult", "log_in", "log_out", "logged_in_as", "registry_key"]
 
 
 @dataclass(frozen=True, slots=True)
 class LoginResult:
-    """The registry, and the file the credentials were written to."""
+    """The registry, and where its credentials are now: a file, or a helper program's name."""
 
     registry: str
-    file: Path
+    place: Path | str
 
 
 def log_in(
@@ -28,34 +30,38 @@ def log_in(
     *,
     warn: Callable[[str], None] | None = None,
 ) -> LoginResult:
-    """Try ``credentials`` on ``registry`` (``host[:port]``), and keep them if it takes them.
+    """Try ``credentials`` on ``registry``, and keep them if it takes them.
 
-    Raises InvalidInputError for a name that is no registry, AuthError if they are refused (nothing
-    is written then), RemoteError if the registry cannot be asked, StorageError.
+    ``registry`` is ``host[:port]``, with ``/namespace`` if the credentials are for that part of it
+    alone.  Raises InvalidInputError for a name that is no registry, AuthError if they are refused
+    (nothing is written then), RemoteError if the registry cannot be asked, StorageError.
     """
-    host = _host(registry)
+    key = registry_key(registry)
+    host = key.partition("/")[0]
     with RegistryClient(host, settings, lambda *_: credentials, warn=warn) as client:
         try:
             client.ping()
         except AuthError as exc:
             raise AuthError(exc.message) from exc  # its hint would be: kstore login
     try:
-        return LoginResult(host, files.store(host, credentials))
+        return LoginResult(key, files.store(key, credentials))
     except StorageError as exc:
         raise type(exc)(exc.message, hint=exc.hint or "kstore login --authfile FILE ...") from exc
 
 
 def logged_in_as(registry: str, files: AuthFiles) -> str:
     """The user name kept for ``registry``; AuthError if there is none."""
-    host = _host(registry)
-    found = files.lookup(host, "")
+    key = registry_key(registry)
+    host, _, path = key.partition("/")
+    found = files.lookup(host, path)
     if found is None or not found.username:
-        raise AuthError(f"not logged in to {host}", hint=f"kstore login {host}")
+        raise AuthError(f"not logged in to {key}", hint=f"kstore login {key}")
     return found.username
 
 
-def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False) -> Path:
-    """Forget the credentials of ``registry``, or all of them; returns the file that was changed.
+def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False) -> Path | str:
+    """Forget the credentials of ``registry``, or all of them; returns the file or helper program
+    that was changed.
 
     Raises NotFoundError if there are none for ``registry``.
     """
@@ -65,16 +71,21 @@ def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False)
         return files.erase_all()
     if registry is None:
         raise InvalidInputError("say which registry to log out from, or --all")
-    host = _host(registry)
+    key = registry_key(registry)
     try:
-        return files.erase(host)
+        return files.erase(key)
     except NotFoundError as exc:
-        raise NotFoundError(f"not logged in to {host}") from exc
+        raise NotFoundError(f"not logged in to {key}") from exc
 
 
-def _host(registry: str) -> str:
-    """``host[:port]`` out of what people write, scheme and slash included."""
-    host = registry.removeprefix("https://").removeprefix("http://").rstrip("/")
-    if not host or "/" in host or "@" in host or any(char.isspace() for char in host):
-        raise InvalidInputError(f"{registry[:200]!r} is not a registry (HOST[:PORT])")
-    return host
+def registry_key(registry: str) -> str:
+    """``host[:port][/namespace]`` out of what people write, scheme and slash included.
+
+    Raises InvalidInputError.
+    """
+    key = registry.removeprefix("https://").removeprefix("http://").rstrip("/")
+    host, slash, path = key.partition("/")
+    wrong = not host or "@" in host or any(char.isspace() for char in host)
+    if wrong or (slash and not (has_domain(key) and is_path(path))):
+        raise InvalidInputError(f"{registry[:200]!r} is not a registry (HOST[:PORT][/NAMESPACE])")
+    return key

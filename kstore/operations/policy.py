@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kstore.blobs import replace_file, storage_errors
-from kstore.errors import InvalidInputError, NotFoundError
+from kstore.errors import ConflictError, InvalidInputError, NotFoundError
 from kstore.interfaces import ImageReference
 from kstore.signing.policy import FilePolicy, read_policy_file
 from kstore.signing.policyfile import ScopeCheck, load_policy, read_policy
@@ -81,7 +81,8 @@ def change_policy(
     """Change one rule in the first of ``files`` that is there, or in a new file in its place.
 
     The result is checked before it takes the old one's place, in one step.  Raises
-    InvalidInputError, NotFoundError for a rule to remove that is not there, StorageError.
+    InvalidInputError, NotFoundError for a rule to remove that is not there, ConflictError if the
+    file changes meanwhile, StorageError.
     """
     file, data = _present(files)
     document = load_policy(data, str(file)) if data is not None else json.loads(json.dumps(_FRESH))
@@ -91,6 +92,11 @@ def change_policy(
     _apply(document, scope, rule)
     read_policy(document, str(file))
     text = json.dumps(document, indent=_indent(data), ensure_ascii=False) + "\n"
+    if read_policy_file(file) != data:
+        raise ConflictError(
+            f"the trust policy {file} was changed by somebody else meanwhile, and was left alone",
+            hint="run the command again",
+        )
     target = file.resolve()
     with storage_errors(f"write the trust policy {file}"):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from kstore.copier import CopyOptions, copy_image
 from kstore.copier.progress import Event, ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import (
+    AuthError,
     CancelledError,
     ImageNotFoundError,
     InvalidInputError,
     KstoreError,
+    NotFoundError,
+    RemoteError,
     UnsupportedError,
 )
 from kstore.image import TrustPolicy
+from kstore.manifest.attached import is_attachment_tag
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
+from kstore.registry.shortnames import Resolved
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import Store
 from kstore.streams import Cancel
@@ -29,11 +35,14 @@ __all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 @dataclass(frozen=True, slots=True)
 class PullOptions:
     """``platform``: the wanted member of an index (None: this machine's); ``all_tags``: every tag
-    of the repository; ``parallel``: blobs moved at once; ``policy``: which images are trusted."""
+    of the repository; ``parallel``: blobs moved at once; ``with_referrers``: also what is attached
+    to the image (signatures, attestations, ...), and to that in turn; ``policy``: which images are
+    trusted."""
 
     platform: Platform | None = None
     all_tags: bool = False
     parallel: int = 6
+    with_referrers: bool = False
     policy: TrustPolicy = ACCEPT_ANYTHING
 
 
@@ -79,22 +88,60 @@ def pull_image(
     progress: ProgressSink = ignore,
     cancel: Cancel | None = None,
 ) -> PullResult:
-    """Pull ``text``: ``[docker://]name[:tag][@digest]``, a bare name meaning docker.io.
+    """Pull ``text``: ``[docker://]name[:tag][@digest]``.
+
+    A short name means what the registry configuration says, by default docker.io; of several
+    registries it may mean, the first that has it.
 
     The image is stored under the name it was asked for; by digest, under ``name@digest``, and no
     tag moves.  Raises InvalidReferenceError, UnsupportedError for artifacts, what the registry
     answers, PolicyRejectedError, PlatformNotFoundError, IntegrityError and StorageError; names then
     point where they did before.  With ``all_tags``, a tag that cannot be pulled does not stop the
-    others.
+    others; those of attachments are no images, and are left out.
     """
     options = options or PullOptions()
-    named = _registry_name(transports, text)
-    if options.all_tags:
-        if not named.is_bare:
-            raise InvalidInputError(f"--all-tags takes a name without tag and digest, not {text!r}")
-        return _pull_all_tags(store, transports, named, options, progress, cancel)
-    name = named.with_default_tag()
-    return PullResult((_pull_one(store, transports, name, options, progress, cancel),))
+
+    def pull(named: Named) -> PullResult:
+        if options.all_tags:
+            return _pull_all_tags(store, transports, named, options, progress, cancel)
+        name = named.with_default_tag()
+        return PullResult((_pull_one(store, transports, name, options, progress, cancel),))
+
+    meant = _meant(transports, text)
+    if options.all_tags and not meant.candidates[0].is_bare:
+        raise InvalidInputError(f"--all-tags takes a name without tag and digest, not {text!r}")
+    result = _first_that_works(meant.candidates, pull, progress)
+    if meant.chosen:
+        transports.docker.short_names.remember(meant.short, meant.candidates[0])
+    return result
+
+
+def _first_that_works(
+    candidates: tuple[Named, ...], pull: Callable[[Named], PullResult], progress: ProgressSink
+) -> PullResult:
+    """What ``pull`` makes of the first candidate it can pull; of several failures, all are told."""
+    said = []
+    for named in candidates[:-1]:
+        progress(Event("note", text=f"Trying {named}"))
+        try:
+            return pull(named)
+        except (NotFoundError, AuthError, RemoteError) as error:
+            said.append(f"{named.domain}: {error.message}")
+    try:
+        return pull(candidates[-1])
+    except (NotFoundError, AuthError, RemoteError) as error:
+        if said:
+            error.message = f"{error.message} (before that, {'; '.join(said)})"
+            error.args = (error.message,)
+        raise
+
+
+def _meant(transports: Transports, text: str) -> Resolved:
+    if split_transport(text) is None:
+        resolved = transports.docker.short_names.resolve(text)
+        if resolved is not None:
+            return resolved
+    return Resolved(text, (_registry_name(transports, text),), "a full name")
 
 
 def _registry_name(transports: Transports, text: str) -> Named:
@@ -120,7 +167,8 @@ def _pull_all_tags(
     progress: ProgressSink,
     cancel: Cancel | None,
 ) -> PullResult:
-    tags = list(transports.docker.client(repository.domain).tags(repository.path))
+    listed = transports.docker.client(repository.domain).tags(repository.path)
+    tags = [tag for tag in listed if not is_attachment_tag(tag)]
     if not tags:
         raise ImageNotFoundError(f"repository {repository} has no tags")
     pulled, failed = [], []
@@ -147,15 +195,18 @@ def _pull_one(
 ) -> Pulled:
     local = replace(name, tag=None) if name.digest else name
     before = image_named(store, local)
-    destination = transports.storage.reference(local)
-    result = copy_image(
-        transports.docker.reference(name),
-        destination,
-        options.policy,
-        CopyOptions(platform=options.platform, parallel=options.parallel, images_only=True),
-        progress=progress,
-        cancel=cancel,
+    source, destination = transports.docker.reference(name), transports.storage.reference(local)
+    how = CopyOptions(
+        platform=options.platform,
+        parallel=options.parallel,
+        images_only=True,
+        preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
+    result = copy_image(source, destination, options.policy, how, progress=progress, cancel=cancel)
+    if options.with_referrers:
+        from kstore.operations.referrers import copy_referrers
+
+        copy_referrers(source, destination, result, how, progress=progress, cancel=cancel)
     image_id = image_named(store, local)
     assert image_id is not None, "only images are copied, and their name was just set"
     moved = before if before != image_id else None

@@ -25,12 +25,14 @@ __all__ = ["PushOptions", "PushResult", "push_image"]
 class PushOptions:
     """``parallel``: blobs moved at once.  ``compression``: of all layers, None for what each one
     has.  ``signers`` sign what is pushed, as ``sign_identity`` (None: as the destination);
+    ``with_referrers``: also what is attached to the image, whose digest must not change then;
     ``remove_signatures``: it leaves without those it has; ``policy``: which images are trusted."""
 
     parallel: int = 6
     compression: Kind | None = None
     signers: tuple[Signer, ...] = ()
     sign_identity: Named | None = None
+    with_referrers: bool = False
     remove_signatures: bool = False
     policy: TrustPolicy = ACCEPT_ANYTHING
 
@@ -56,29 +58,32 @@ def push_image(
     """Push ``image`` (name or ID) to ``destination``, or under its own name.
 
     Manifest and blobs leave byte for byte as they came, unless another compression is asked for;
-    blobs the registry has are not sent.  A
-    name that stands for an index, all of which is in the store, is pushed with all its members.
+    blobs the registry has are not sent.  A name that stands for an index, all of which is in the
+    store, is pushed with all its members.
     Raises ImageNotFoundError, InvalidInputError, and what the registry answers.
     """
     options = options or PushOptions()
     source = transports.storage.parse_reference(_in_store(image))
     target = _target(store, transports, source.text, destination)
-    result = copy_image(
-        source,
-        target,
-        options.policy,
-        CopyOptions(
-            parallel=options.parallel,
-            instances="all",
-            compression=options.compression,
-            force_compression=options.compression is not None,
-            signers=options.signers,
-            sign_identity=options.sign_identity,
-            remove_signatures=options.remove_signatures,
-        ),
-        progress=progress,
-        cancel=cancel,
+    how = CopyOptions(
+        parallel=options.parallel,
+        instances="all",
+        compression=options.compression,
+        force_compression=options.compression is not None,
+        signers=options.signers,
+        sign_identity=options.sign_identity,
+        remove_signatures=options.remove_signatures,
+        preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
+    if options.with_referrers:
+        from kstore.operations.referrer_places import place_of
+
+        place_of(target)  # what cannot have attachments is refused before anything moves
+    result = copy_image(source, target, options.policy, how, progress=progress, cancel=cancel)
+    if options.with_referrers:
+        from kstore.operations.referrers import copy_referrers
+
+        copy_referrers(source, target, result, how, progress=progress, cancel=cancel)
     where = str(target.docker_reference or target.within_transport)
     return PushResult(result.raw.digest, where)
 

@@ -144,7 +144,7 @@ def _tags(
     if named is None or reference.transport != "docker":
         return None
     try:
-        return tuple(transports.docker.client(named.domain).tags(named.path))
+        return tuple(transports.docker.client(named.domain, named.path).tags(named.path))
     except (AuthError, NotFoundError, RemoteError) as exc:
         warn(f"the tags of {named.repository} are left out: {exc.message}")
         return None

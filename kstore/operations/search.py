@@ -59,26 +59,43 @@ def search_images(
     filters: Sequence[str] = (),
     warn: Callable[[str], None] = lambda _: None,
 ) -> tuple[Repository, ...]:
-    """At most ``limit`` repositories whose name has ``text`` in it.
+    """At most ``limit`` repositories of each registry, whose name has ``text`` in it.
 
     ``text`` may begin with a registry (``quay.io/podman``), or ``registry`` names it; otherwise it
-    is Docker Hub.  There, and where a registry does not tell its catalog, its own word search
-    answers.  ``filters``: ``stars=N`` (at least), ``is-official[=false]``,
+    is each of the configuration's ``unqualified-search-registries``, or Docker Hub without any; of
+    several one that fails is warned of, unless all do.  At Docker Hub, and where a registry does
+    not tell its catalog, its own word search answers.
+
+    ``filters``: ``stars=N`` (at least), ``is-official[=false]``,
     ``is-automated[=false]``, all of which must hold; who does not tell does not meet them.
     ``warn`` hears of a search that was given up early.
 
-    Raises InvalidInputError, AuthError, RemoteError.
+    Raises InvalidInputError, AuthError, RemoteError, PolicyRejectedError.
     """
     if not 1 <= limit <= _MOST:
         raise InvalidInputError(f"the limit of a search is 1 to {_MOST}, not {limit}")
     tests = [_filter(expression) for expression in filters]
     if registry is None and has_domain(text):
         registry, _, text = text.partition("/")
-    registry = DEFAULT_DOMAIN if registry is None else _host(registry)
+    registries = transports.docker.short_names.conf.search or (DEFAULT_DOMAIN,)
+    if registry is not None:
+        registries = (_host(registry),)
     if len(text) > _LONGEST_TERM or not text.isprintable():
         raise InvalidInputError(f"{text[:100]!r} is not something to search for")
-    found = _ask(transports, registry, text, _MOST if tests else limit, warn)
-    return tuple(islice((hit for hit in found if all(test(hit) for test in tests)), limit))
+    found: list[Repository] = []
+    failures = []
+    for registry in registries:
+        try:
+            hits = _ask(transports, registry, text, _MOST if tests else limit, warn)
+        except (NotFoundError, AuthError, RemoteError) as error:
+            failures.append((registry, error))
+            continue
+        found += islice((hit for hit in hits if all(test(hit) for test in tests)), limit)
+    if len(failures) == len(registries):
+        raise failures[-1][1]
+    for host, failure in failures:
+        warn(f"{host} was not searched: {failure}")
+    return tuple(found)
 
 
 def _host(registry: str) -> str:
@@ -93,6 +110,7 @@ def _ask(
     if registry == DEFAULT_DOMAIN:
         if not term:
             raise InvalidInputError(f"say what to search for at {registry}")
+        transports.docker.short_names.conf.check_allowed(registry)
         hits = transports.docker.client(_INDEX).search(term, count)
         return (_hit(registry, hit) for hit in hits)
     client = transports.docker.client(registry)

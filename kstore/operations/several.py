@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kstore.errors import IntegrityError, NotFoundError, UnsupportedError
+from kstore.errors import IntegrityError, NotFoundError, PolicyRejectedError, UnsupportedError
 from kstore.reference import Named
 from kstore.store import Store
 
 __all__ = ["OF_ONE_IMAGE", "image_named"]
 
 #: Failures that are one image's own: the next one may well be fine.
-OF_ONE_IMAGE = (NotFoundError, IntegrityError, UnsupportedError)
+OF_ONE_IMAGE = (NotFoundError, IntegrityError, UnsupportedError, PolicyRejectedError)
 
 
 def image_named(store: Store, name: Named) -> str | None:

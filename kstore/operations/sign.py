@@ -12,7 +12,7 @@ from kstore.errors import ImageNotFoundError, InvalidInputError
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
 from kstore.reference import Named
-from kstore.signing.policy import ACCEPT_ANYTHING
+from kstore.signing.policy import ACCEPT_ANYTHING, FilePolicy
 from kstore.signing.signer import Signer
 from kstore.streams import Cancel
 from kstore.transports import Transports, split_transport
@@ -70,11 +70,19 @@ def sign_image(
     return signed
 
 
-def verify_image(reference: ImageReference, policy: TrustPolicy) -> Verdict:
+def verify_image(transports: Transports, reference: ImageReference, policy: TrustPolicy) -> Verdict:
     """Check that ``policy`` admits the image, and every image of an index.
 
-    Raises PolicyRejectedError saying why it does not; ImageNotFoundError and the like.
+    An image of the store is judged by the rule for the registry that its name is of, unless it was
+    given by its ID.  Raises PolicyRejectedError saying why it does not; ImageNotFoundError and the
+    like.
     """
+    if (
+        isinstance(reference, StorageReference)
+        and isinstance(policy, FilePolicy)
+        and reference.named is not None
+    ):
+        policy = policy.rules.as_if_from(transports.docker.reference(reference.named))
     with reference.open_source() as source:
         selection = select(source, policy, CopyOptions(instances="all"))
     manifests = _manifests(selection)

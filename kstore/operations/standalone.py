@@ -61,7 +61,7 @@ def verify_file(
     all of the file ``public_keys``, without which the keys are GnuPG's.  The reference must be the
     signed one.  Raises PolicyRejectedError, InvalidInputError, NotFoundError, StorageError.
     """
-    from kstore.signing.gpg import verify_message
+    from kstore.signing.gpgv import verify_message
     from kstore.signing.simple import parse_payload
 
     wanted = [text.strip().upper() for text in fingerprints.split(",") if text.strip()]

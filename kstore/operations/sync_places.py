@@ -77,7 +77,7 @@ def _in_registry(transports: Transports, rest: str) -> Sequence[SyncItem]:
     named = Named.parse(rest.removeprefix("//"))
     if not named.is_bare:
         return [SyncItem(f"docker://{named}", named.repository, named.tag, named.digest)]
-    tags = transports.docker.client(named.domain).tags(named.path)
+    tags = transports.docker.client(named.domain, named.path).tags(named.path)
     return [
         SyncItem(f"docker://{named.with_tag(tag)}", named.repository, tag)
         for tag in tags

@@ -8,13 +8,9 @@ project.
 
 from __future__ import annotations
 
+from kstore.registry.authfiles import AuthFiles
 from kstore.registry.client import RegistryClient
-from kstore.registry.credentials import (
-    AuthFiles,
-    CredentialLookup,
-    Credentials,
-    parse_creds,
-)
+from kstore.registry.credentials import CredentialLookup, Credentials, parse_creds
 from kstore.registry.download import BlobDownload
 from kstore.registry.settings import RegistrySettings
 

@@ -20,6 +20,7 @@ from kstore.registry.exchange import Exchange
 from kstore.registry.extension import SignatureExtension
 from kstore.registry.manifests import Manifests
 from kstore.registry.pages import listing
+from kstore.registry.referrers import Referrers
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.targets import blob_target, is_path, mount_target, tags_target
 from kstore.registry.upload import BlobUpload
@@ -58,6 +59,7 @@ class RegistryClient(Closing):
             host, settings, credentials, cancel or Cancel(), warn or (lambda _: None)
         )
         self._manifests = Manifests(self._exchange)
+        self._referrers = Referrers(self._exchange, self._manifests)
         self._signatures = SignatureExtension(self._exchange)
         self._wide = WideLane()
 
@@ -90,9 +92,20 @@ class RegistryClient(Closing):
         """Store a manifest under a tag or its digest; returns its digest.
 
         Raises ManifestRejectedError if another type may be accepted, DigestMismatchError if the
-        registry understood other bytes.
+        registry understood other bytes.  Where it keeps no list of what refers to a manifest, this
+        keeps it, as the specification wants (see :mod:`kstore.registry.referrers`).
         """
-        return self._manifests.put(path, reference, raw)
+        if not self._manifests.put(path, reference, raw) and b'"subject"' in raw.data:
+            self._referrers.note(path, raw)
+        return raw.digest
+
+    def referrers(self, path: str, subject: Digest) -> Iterator[Descriptor]:
+        """What refers to a manifest: signatures, attestations, lists of contents, anything.
+
+        Fetched page by page; nothing where there is none.  Each descriptor has the artifact type
+        the registry tells.
+        """
+        return self._referrers.listed(path, subject)
 
     def delete_manifest(self, path: str, digest: Digest) -> None:
         """Delete a manifest, and with it every tag that names it.
@@ -192,7 +205,7 @@ class RegistryClient(Closing):
             f"the tag list of {self.host}/{path}",
             path=path,
             scopes=(repository_scope(path, "pull"),),
-            valid=is_tag,
+            read=lambda value: value if isinstance(value, str) and is_tag(value) else None,
         )
 
     def catalog(self) -> Iterator[str]:
@@ -204,7 +217,7 @@ class RegistryClient(Closing):
             f"the catalog of {self.host}",
             path="",
             scopes=("registry:catalog:*",),
-            valid=is_path,
+            read=lambda value: value if isinstance(value, str) and is_path(value) else None,
         )
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kstore.errors import KstoreError, RemoteError
@@ -31,6 +31,7 @@ MAX_REDIRECTS = 5
 SMALL_BODY = 1024 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _FAREWELL_PATIENCE = 3.0
+_TLS_GREETING = 5.0  # seconds a server has to answer it where plain HTTP would do as well
 _SIGNATURES = "X-Registry-Supports-Signatures"
 
 
@@ -54,6 +55,7 @@ class _Hop:
     allowance: int
     reach: Reach
     load: Load | None = None
+    connect: float | None = None
 
 
 class Exchange:
@@ -122,6 +124,8 @@ class Exchange:
         are retried where ``retry`` is set.  Redirects are followed for requests without a body.
         Raises RemoteError, AuthError, IntegrityError (beyond ``load``), CancelledError.
         """
+        if self.settings.offline:
+            raise self._offline(url, path, load)
         target = self.url(url) if isinstance(url, str) else url
         repeatable = payload is None or payload.repeatable
         backoff = self.backoff() if retry and repeatable else None
@@ -143,6 +147,15 @@ class Exchange:
             answered = True
             response.discard()
 
+    def _offline(self, url: str | Url, path: str, load: Load | None) -> RemoteError:
+        """What is missing, for want of a network."""
+        target = url if isinstance(url, str) else url.target
+        what = load.what if load is not None else f"{target.partition('?')[0]} of {self.host}"
+        return RemoteError(
+            f"{what} is missing: {self.host} is not asked, because no network is to be used",
+            hint="run it again without --offline",
+        )
+
     def refusal(self, response: Response) -> Refusal:
         """What an unwelcome answer says; closes it."""
         return Refusal.read(response, own=self.is_own(response))
@@ -150,6 +163,8 @@ class Exchange:
     def error(self, refusal: Refusal, doing: str, path: str = "") -> KstoreError:
         """The error for ``refusal`` of a request for ``doing``."""
         had = self._auth.credentials(path) is not None
+        if refusal.own and refusal.status in (401, 403) and path and path not in doing:
+            doing = f"{path} ({doing})"
         return refusal.error(doing, had_credentials=had, registry=self.host)
 
     def is_own(self, response: Response) -> bool:
@@ -226,6 +241,7 @@ class Exchange:
             patience=hop.patience,
             allowance=hop.load.cap if hop.load is not None else hop.allowance,
             reach=hop.reach if url.origin != self._origin else "any",
+            connect=hop.connect,
         )
 
     def _reach(self, url: Url, elsewhere: Reach = "not-local") -> Reach:
@@ -254,18 +270,23 @@ class Exchange:
     def _find_origin(self) -> Origin:
         """https; where that need not be, whichever of https and http answers."""
         secure = registry_origin(self.host, "https")
-        if self.settings.tls_verify:
+        if self.settings.tls_verify or self.settings.offline:
             return secure
         hop = _Hop("GET", {}, None, None, self.settings.response_timeout, SMALL_BODY, "any")
         try:
-            self._send(hop, Url(secure, "/v2/"), None, self.cancel).discard()
+            # Some servers of plain HTTP are silent when they are greeted with TLS.
+            brief = replace(hop, connect=min(self.settings.connect_timeout, _TLS_GREETING))
+            self._send(brief, Url(secure, "/v2/"), None, self.cancel).discard()
             return secure
         except RemoteError as failure:
             plain = registry_origin(self.host, "http")
             try:
-                self._send(hop, Url(plain, "/v2/"), None, self.cancel).discard()
+                response = self._send(hop, Url(plain, "/v2/"), None, self.cancel)
             except RemoteError:
                 raise failure from None
+            response.discard()
+            if response.status == 400:  # what a slow server of TLS says to plain HTTP
+                raise failure
             return plain
 
     def _fetch_token(self, request: TokenRequest) -> Response:

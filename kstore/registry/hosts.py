@@ -14,7 +14,7 @@ from kstore.reference import DEFAULT_DOMAIN
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.urls import Origin, Url
 
-__all__ = ["TlsFiles", "is_local", "is_private", "registry_origin", "tls_files"]
+__all__ = ["TlsFiles", "is_address", "is_local", "is_private", "registry_origin", "tls_files"]
 
 _DOCKER_API = "registry-1.docker.io"
 
@@ -51,6 +51,15 @@ def tls_files(host: str, settings: RegistrySettings) -> TlsFiles:
         if found:
             return _read_directory(root / host)
     return TlsFiles()
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is given as an IP address."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def is_local(address: str) -> bool:

@@ -17,8 +17,9 @@ from typing import Any, Literal
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from kstore.errors import RemoteError, RemoteTimeoutError
-from kstore.registry.hosts import TlsFiles, is_local, is_private
+from kstore.registry.hosts import TlsFiles, is_address, is_local, is_private
 from kstore.registry.messages import EagerResponse, Payload, Response
+from kstore.registry.proxies import Proxy
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.sockets import FloodError, Watch, WatchedSocket, dial
 from kstore.registry.tls import WatchedContext, tls_context
@@ -39,6 +40,8 @@ _HEAD_ROOM = 8 * 1024 * 1024
 class _PlainConnection(HTTPConnection):
     response_class = EagerResponse
     reach: Callable[[], WatchedSocket]
+    #: Headers for a proxy that is asked for whole addresses; None where there is none.
+    through: dict[str, str] | None = None
 
     def _new_conn(self) -> socket.socket:
         return self.reach()
@@ -47,6 +50,8 @@ class _PlainConnection(HTTPConnection):
 class _TlsConnection(HTTPSConnection):
     response_class = EagerResponse
     reach: Callable[[], WatchedSocket]
+    #: Headers for a proxy that is asked for whole addresses; None where there is none.
+    through: dict[str, str] | None = None
 
     def _new_conn(self) -> socket.socket:
         return self.reach()
@@ -78,10 +83,12 @@ class Http:
         patience: float,
         allowance: int,
         reach: Reach = "any",
+        connect: float | None = None,
     ) -> Response:
         """Send one request and return as soon as the response's head is complete.
 
-        ``patience`` limits the wait for that head (seconds), ``allowance`` the bytes of the body.
+        ``patience`` limits the wait for that head (seconds), ``allowance`` the bytes of the body,
+        ``connect`` the time of connecting where it is not the settings' own.
         Raises RemoteError, RemoteTimeoutError; ``retryable`` is set where trying again may help.
         """
         watch = Watch(self._settings, cancel, allowance + _HEAD_ROOM)
@@ -94,7 +101,7 @@ class Http:
                 if isinstance(exc, RemoteTimeoutError) or payload is not None:
                     raise
         watch = Watch(self._settings, cancel, allowance + _HEAD_ROOM)
-        connection = self._connect(url.origin, watch, reach)
+        connection = self._connect(url.origin, watch, reach, connect)
         return self._exchange(connection, method, url, headers, payload, watch, patience)
 
     def is_private(self, origin: Origin) -> bool:
@@ -168,9 +175,15 @@ class Http:
             connection.close()
             raise
 
-    def _connect(self, origin: Origin, watch: Watch, reach: Reach) -> _Connection:
+    def _connect(
+        self, origin: Origin, watch: Watch, reach: Reach, limit: float | None
+    ) -> _Connection:
+        if self._settings.offline:
+            raise RemoteError(f"{origin.netloc} was not asked, because no network is to be used")
         connection: _Connection
-        timeout = self._settings.connect_timeout
+        timeout = self._settings.connect_timeout if limit is None else limit
+        proxies = self._settings.proxies
+        proxy = proxies.for_origin(origin) if proxies is not None else None
         if origin.scheme == "https":
             connection = _TlsConnection(
                 origin.host, origin.port, ssl_context=self._tls_context(), blocksize=1 << 20
@@ -179,9 +192,12 @@ class Http:
             connection = _PlainConnection(origin.host, origin.port, blocksize=1 << 20)
 
         def dialled() -> WatchedSocket:
-            sock = dial(self._resolve(origin, reach), watch, timeout)
-            self._private[origin] = is_private(sock.peer)
+            sock = dial(self._resolve(origin, reach, proxy), watch, timeout)
+            self._private[origin] = proxy is None and is_private(sock.peer)
             return sock
+
+        if proxy is not None:
+            _prepare(connection, origin, proxy)
 
         connection.reach = dialled
         watch.deadline = time.monotonic() + timeout
@@ -196,10 +212,14 @@ class Http:
         watch.deadline = None
         return connection
 
-    def _resolve(self, origin: Origin, reach: Reach) -> list[tuple[Any, ...]]:
-        rows = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    def _resolve(self, origin: Origin, reach: Reach, proxy: Proxy | None) -> list[tuple[Any, ...]]:
         refuse = {"any": lambda _: False, "not-local": is_local, "public": is_private}[reach]
-        allowed = [row for row in rows if not refuse(str(row[4][0]))]
+        if proxy is not None:  # which looks names up by itself: only addresses can be judged here
+            rows = socket.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
+            allowed = [] if is_address(origin.host) and refuse(origin.host) else rows
+        else:
+            rows = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            allowed = [row for row in rows if not refuse(str(row[4][0]))]
         if not allowed:
             raise RemoteError(
                 f"kstore was sent to {origin.netloc}, an address inside a private network, which a"
@@ -247,6 +267,15 @@ class Http:
         return RemoteError(f"the connection to {where} broke: {reason}", retryable=True)
 
 
+def _prepare(connection: _Connection, origin: Origin, proxy: Proxy) -> None:
+    """Let ``connection`` go through ``proxy``: in a tunnel, or for plain http by asking it."""
+    said = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+    if origin.scheme == "https":
+        connection.set_tunnel(origin.host, origin.port, said, scheme="http")
+    else:
+        connection.through = said
+
+
 def _send(
     connection: _Connection,
     method: str,
@@ -256,8 +285,9 @@ def _send(
 ) -> OSError | None:
     """Write the request.  A server may refuse before it has the whole body: then its answer is
     worth more than the broken pipe, which is returned instead of raised."""
-    connection.putrequest(method, url.target, skip_accept_encoding=True)
-    for name, value in headers.items():
+    asked = url.target if connection.through is None else f"{url.origin}{url.target}"
+    connection.putrequest(method, asked, skip_accept_encoding=True)
+    for name, value in {**headers, **(connection.through or {})}.items():
         connection.putheader(name, value)
     if payload is not None:
         connection.putheader("Content-Length", str(payload.size))

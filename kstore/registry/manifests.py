@@ -88,7 +88,8 @@ class Manifests:
         except ManifestNotFoundError:
             return None
 
-    def put(self, path: str, reference: str | Digest, raw: RawManifest) -> Digest:
+    def put(self, path: str, reference: str | Digest, raw: RawManifest) -> bool:
+        """Whether the registry says that it lists the manifest as a referrer of its subject."""
         from kstore.registry.messages import Payload
 
         if isinstance(reference, Digest) and reference != raw.digest:
@@ -104,12 +105,13 @@ class Manifests:
         if not 200 <= response.status < 300:
             raise self._put_refused(response, path, reference, raw)
         claimed = self._claimed_digest(response)
+        listed = response.header("OCI-Subject") is not None
         response.discard()
         if claimed is not None and _differ(claimed, raw.digest):
             raise DigestMismatchError(
                 f"{self._host} stored manifest {raw.digest} of {path} as {claimed}"
             )
-        return raw.digest
+        return listed
 
     def delete(self, path: str, digest: Digest) -> None:
         refusal = self._delete(path, digest)

@@ -1,12 +1,13 @@
-"""Lists that come in pages: tags and repositories.
+"""Lists that come in pages: tags, repositories, referrers.
 
-Source: OCI distribution specification 1.1, "Listing Tags"; RFC 8288 (Link).
+Source: OCI distribution specification 1.1, "Listing Tags", "Listing Referrers"; RFC 8288 (Link).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from kstore import strictjson
 from kstore.errors import InvalidManifestError, NotFoundError, RemoteError
@@ -21,6 +22,8 @@ MAX_ITEMS = 1_000_000
 _NEXT = re.compile(r'<([^<>]*)>\s*(?:;[^,<>]*)?;\s*rel\s*=\s*"?next"?(?=\s*[;,]|\s*\Z)', re.I)
 _SHOWN = 40
 
+T = TypeVar("T")
+
 
 def listing(
     exchange: Exchange,
@@ -30,11 +33,11 @@ def listing(
     *,
     path: str,
     scopes: tuple[str, ...],
-    valid: Callable[[str], bool],
-) -> Iterator[str]:
-    """The texts under ``key`` of all pages that start at ``target``; ``what`` names the list.
+    read: Callable[[object], T | None],
+) -> Iterator[T]:
+    """The entries under ``key`` of all pages that start at ``target``; ``what`` names the list.
 
-    Entries that are not ``valid`` are left out with a warning.  Raises NotFoundError,
+    Those that ``read`` answers with None are left out with a warning.  Raises NotFoundError,
     RemoteError for pages that leave the registry, repeat, or never end.
     """
     url, seen, count = exchange.url(target), set[Url](), 0
@@ -42,15 +45,16 @@ def listing(
         seen.add(url)
         if len(seen) > MAX_PAGES:
             raise RemoteError(f"{what} has more than {MAX_PAGES} pages")
-        names, link = _page(exchange, url, key, what, path=path, scopes=scopes)
-        count += len(names)
+        values, link = _page(exchange, url, key, what, path=path, scopes=scopes)
+        count += len(values)
         if count > MAX_ITEMS:
             raise RemoteError(f"{what} has more than {MAX_ITEMS} entries")
-        for name in names:
-            if isinstance(name, str) and valid(name):
-                yield name
+        for value in values:
+            entry = read(value)
+            if entry is not None:
+                yield entry
             else:
-                exchange.warn(f"{what} contains the invalid name {ascii(name)[:_SHOWN]}")
+                exchange.warn(f"{what} contains the invalid entry {ascii(value)[:_SHOWN]}")
         if link is None:
             return
         url = exchange.next_url(url, link)
@@ -72,14 +76,14 @@ def _page(
     link = _next_link(response.headers("Link"))
     try:
         body = strictjson.loads(response.body, what, cap=MAX_PAGE)
-        names = strictjson.as_object(body, what).get(key)
+        values = strictjson.as_object(body, what).get(key)
     except InvalidManifestError as exc:
         raise RemoteError(exc.message) from exc
-    if names is None:
+    if values is None:
         return [], link
-    if not isinstance(names, list):
+    if not isinstance(values, list):
         raise RemoteError(f"{what} is not a list")
-    return names, link
+    return values, link
 
 
 def _next_link(headers: list[str]) -> str | None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kstore.registry.proxies import Proxies
 
 __all__ = ["RegistrySettings"]
 
@@ -28,6 +32,9 @@ class RegistrySettings:
 
     A blob that has come at less than ``slow_speed`` bytes a second for ``slow_after`` seconds, and
     has much left, is fetched in ranges over ``connections`` at once; 1 never does that.
+
+    ``offline``: no connection is made, and what would need one fails.  ``proxies``: the ways out of
+    this network; None for none.
     """
 
     tls_verify: bool = True
@@ -46,3 +53,5 @@ class RegistrySettings:
     connections: int = 4
     slow_speed: int = 32 << 20
     slow_after: float = 1.0
+    offline: bool = False
+    proxies: Proxies | None = None

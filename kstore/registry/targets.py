@@ -14,6 +14,7 @@ __all__ = [
     "is_path",
     "manifest_target",
     "mount_target",
+    "referrers_target",
     "signatures_target",
     "tags_target",
     "uploads_target",
@@ -47,6 +48,11 @@ def mount_target(path: str, digest: Digest, origin: str) -> str:
 def tags_target(path: str) -> str:
     """The list of tags.  Raises InvalidReferenceError."""
     return f"/v2/{_checked(path)}/tags/list"
+
+
+def referrers_target(path: str, subject: Digest) -> str:
+    """The list of what refers to a manifest.  Raises InvalidReferenceError."""
+    return f"/v2/{_checked(path)}/referrers/{subject}"
 
 
 def signatures_target(path: str, digest: Digest) -> str:

@@ -6,20 +6,26 @@ from Docker's Registry HTTP API V2.
 
 from __future__ import annotations
 
+import json
+import sys
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from urllib.parse import urlencode
 
 from kstore.descriptor import Descriptor
-from kstore.manifest import parse_image
-from kstore.mediatypes import INDEXES, OCI_INDEX
+from kstore.manifest import MAX_MANIFEST_SIZE, parse
+from kstore.manifest.attached import artifact_type_of
+from kstore.mediatypes import OCI_INDEX
 from kstore.server.exchange import Exchange, digest_of, meanings_of
 from kstore.server.names import paths_of
 from kstore.server.responses import Refusal, Response, json_response
 
 __all__ = ["catalog", "referrers", "tags"]
+
+#: Bytes of the entries of one page of referrers: clients take no more than a manifest can have.
+_MAX_INDEX = MAX_MANIFEST_SIZE - 4096
 
 
 def catalog(exchange: Exchange) -> Response:
@@ -42,35 +48,67 @@ def tags(exchange: Exchange, path: str) -> Response:
 
 
 def referrers(exchange: Exchange, path: str, digest: str) -> Response:
-    """An index of the manifests whose subject is ``digest``; empty where there are none."""
+    """An index of the manifests whose subject is ``digest``; empty where there are none.
+
+    A page of it is no larger than a manifest may be; the next one begins after the last digest.
+    """
     meanings_of(path)
     subject = digest_of(digest)
     wanted = exchange.request.query.get("artifactType")
     found = [_with_type(exchange, each) for each in exchange.store.referrers(subject)]
-    headers = {}
+    filtered = {}
     if wanted is not None:
         found = [each for each in found if each.artifact_type == wanted]
+        filtered = {"artifactType": wanted}
+    found.sort(key=lambda each: str(each.digest))
+    digests = [str(each.digest) for each in found]
+    page, headers = _page(
+        exchange, digests, f"/v2/{path}/referrers/{subject}", filtered, _fitting(found)
+    )
+    if filtered:
         headers["OCI-Filters-Applied"] = "artifactType"
+    entries = {str(each.digest): each.to_json() for each in found}
     index = {
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
-        "manifests": [each.to_json() for each in found],
+        "manifests": [entries[digest] for digest in page],
     }
     return json_response(index, OCI_INDEX, headers)
 
 
+def _fitting(found: Sequence[Descriptor]) -> Callable[[int], int]:
+    """How many entries from a position on fit into one answer; at least one."""
+
+    def count(start: int) -> int:
+        total = 0
+        for number, each in enumerate(found[start:]):
+            total += len(json.dumps(each.to_json())) + 1
+            if total > _MAX_INDEX:
+                return max(number, 1)
+        return len(found)
+
+    return count
+
+
 def _with_type(exchange: Exchange, referrer: Descriptor) -> Descriptor:
     """The referrer with an artifact type: that of its config where it states none."""
-    if referrer.artifact_type is not None or referrer.media_type in INDEXES:
+    if referrer.artifact_type is not None:
         return referrer
-    config = parse_image(exchange.store.read_manifest(referrer.digest)).config
-    return replace(referrer, artifact_type=config.media_type)
+    view = parse(exchange.store.read_manifest(referrer.digest))
+    return replace(referrer, artifact_type=artifact_type_of(view))
 
 
 def _page(
-    exchange: Exchange, entries: Sequence[str], address: str
+    exchange: Exchange,
+    entries: Sequence[str],
+    address: str,
+    parameters: Mapping[str, str] | None = None,
+    fitting: Callable[[int], int] = lambda start: sys.maxsize,
 ) -> tuple[Sequence[str], dict[str, str]]:
-    """The entries after ``last``, at most ``n``, and the header that leads to the next ones."""
+    """The entries after ``last``, at most ``n``, and the header that leads to the next ones.
+
+    ``parameters`` belong to the address; ``fitting`` says how many entries from a position on fit.
+    """
     query = exchange.request.query
     largest = exchange.service.settings.limits.page
     text = query.get("n", str(largest))
@@ -80,8 +118,8 @@ def _page(
         )
     count = min(int(text), largest)
     start = bisect_right(entries, query["last"]) if "last" in query else 0
-    page = entries[start : start + count]
-    if not page or start + count >= len(entries):
+    page = entries[start : start + min(count, fitting(start))]
+    if not page or start + len(page) >= len(entries):
         return page, {}
-    following = urlencode({"n": count, "last": page[-1]})
+    following = urlencode({**(parameters or {}), "n": count, "last": page[-1]})
     return page, {"Link": f'<{address}?{following}>; rel="next"'}

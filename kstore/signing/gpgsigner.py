@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError
+from kstore.errors import AuthError, InvalidInputError
 from kstore.signature import SimpleSignature
 from kstore.signing.gpg import PassphraseNeededError, secret_key, sign_message
 from kstore.signing.signer import Signer
@@ -51,10 +51,13 @@ class GpgSigner(Signer):
     def _signed(self, payload: bytes) -> bytes:
         try:
             return self._attempt(payload)
-        except PassphraseNeededError:
+        except PassphraseNeededError as needed:
             if self._ask is None or self._passphrase is not None:
                 raise
-        self._passphrase = self._ask(f"Passphrase of key {self.fingerprint}: ")
+            try:
+                self._passphrase = self._ask(f"Passphrase of key {self.fingerprint}: ")
+            except AuthError:
+                raise needed from None  # there is nobody to ask, and a file would do
         return self._attempt(payload)
 
     def _attempt(self, payload: bytes) -> bytes:

@@ -93,13 +93,17 @@ def read_policy(
 
 def _scopes(name: str, value: Any, check_scope: ScopeCheck | None) -> Mapping[str, Requirements]:
     scopes = {}
+    known: dict[str, Requirements] = {}  # large policies say the same of many scopes
     for scope, requirements in _map(value, f"transports.{name}").items():
         if scope and check_scope is not None:
             try:
                 check_scope(name, scope)
             except InvalidInputError as exc:
                 raise _Invalid(f"in transports.{name}, {exc.message}") from exc
-        scopes[scope] = _requirements(requirements, f"transports.{name}.{scope!r}")
+        same = repr(requirements)
+        if same not in known:
+            known[same] = _requirements(requirements, f"transports.{name}.{scope!r}")
+        scopes[scope] = known[same]
     return scopes
 
 

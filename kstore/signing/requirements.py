@@ -5,7 +5,6 @@ Source: containers-policy.json(5), "Policy Requirements".
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +168,7 @@ class SignedBy(_ByAnySignature):
         if self.key_type != "GPGKeys":
             raise PolicyRejectedError(f"keys of type {self.key_type} cannot be checked")
         keyring = self._keyring()
-        from kstore.signing.gpg import verify_message
+        from kstore.signing.gpgv import verify_message
         from kstore.signing.simple import parse_payload
 
         def verify(signature: Signature) -> Claim | None:
@@ -211,17 +210,14 @@ class SigstoreSigned(_ByAnySignature):
     def verifier(self) -> Callable[[Signature], Claim | None]:
         if self.beyond is not None:
             raise PolicyRejectedError(f"the rule needs {self.beyond}, which kstore does not check")
+        from kstore.signing.sigstore import verify as verify_sigstore
+
         public_keys = self.keys.read()
-        try:
-            verify_sigstore = importlib.import_module("kstore.signing.sigstore").verify
-        except ModuleNotFoundError as exc:
-            raise PolicyRejectedError("this kstore cannot check sigstore signatures") from exc
 
         def verify(signature: Signature) -> Claim | None:
             if not isinstance(signature, SigstoreSignature):
                 return None
-            claim: Claim = verify_sigstore(signature, public_keys)
-            return claim
+            return verify_sigstore(signature, public_keys)
 
         return verify
 

@@ -106,22 +106,42 @@ class TrustRules(TrustPolicy):
         return Rule(self._file, "built-in", name, None, (InsecureAcceptAnything(),))
 
     def check(self, image: UnparsedImage) -> str:
-        return self._check(image, lambda requirement: requirement.check(image))
+        return self._check(image, image.reference, lambda requirement: requirement.check(image))
 
     def check_index(self, image: UnparsedImage) -> str:
-        return self._check(image, lambda requirement: requirement.check_index(image))
+        return self._check(
+            image, image.reference, lambda requirement: requirement.check_index(image)
+        )
 
-    def _check(self, image: UnparsedImage, meet: Callable[[Requirement], None]) -> str:
-        rule = self.rule(image.reference)
+    def as_if_from(self, reference: ImageReference) -> TrustPolicy:
+        """The policy that judges every image by the rule for ``reference``."""
+        return _AsIfFrom(self, reference)
+
+    def _check(
+        self, image: UnparsedImage, at: ImageReference, meet: Callable[[Requirement], None]
+    ) -> str:
+        rule = self.rule(at)
         try:
             if self._required and not any(item.verifies for item in rule.requirements):
-                raise PolicyRejectedError("it looks at no signature, and --require-signed is given")
+                raise PolicyRejectedError("it looks at no signature, and one is required")
             for requirement in rule.requirements:
                 meet(requirement)
         except PolicyRejectedError as exc:
             name = f"{image.reference.transport}:{image.reference.within_transport}"
             raise PolicyRejectedError(
                 f"{name} is not trusted by {rule}, because {exc.message}",
-                hint=f"kstore policy show {name}",
+                hint=f"kstore policy show {at.transport}:{at.within_transport}",
             ) from exc
         return f"{rule}: {'; '.join(map(str, rule.requirements))}"
+
+
+@dataclass(frozen=True, slots=True)
+class _AsIfFrom(TrustPolicy):
+    rules: TrustRules
+    reference: ImageReference
+
+    def check(self, image: UnparsedImage) -> str:
+        return self.rules._check(image, self.reference, lambda item: item.check(image))
+
+    def check_index(self, image: UnparsedImage) -> str:
+        return self.rules._check(image, self.reference, lambda item: item.check_index(image))

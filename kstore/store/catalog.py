@@ -135,23 +135,33 @@ class Writer:
 
     # ---- manifests and images
 
-    def put_manifest(self, raw: RawManifest, view: Manifest | Index, image_id: str | None) -> None:
-        """A manifest whose blob row is there already, and its edges."""
-        from kstore.manifest import Index, Manifest  # here: who only moves names needs none
+    def put_manifest(
+        self,
+        raw: RawManifest,
+        view: Manifest | Index,
+        image_id: str | None,
+        attached_to: Digest | None = None,
+    ) -> None:
+        """A manifest whose blob row is there already, and its edges.
+
+        ``attached_to`` is the subject of an artifact that does not name one itself.
+        """
+        from kstore.manifest import Index  # here: who only moves names needs none
+        from kstore.manifest.attached import artifact_type_of
 
         kind = "index" if isinstance(view, Index) else "artifact" if image_id is None else "image"
-        artifact_type = view.artifact_type
-        if kind == "artifact" and artifact_type is None and isinstance(view, Manifest):
-            artifact_type = view.config.media_type  # as the specification's referrers do
+        artifact_type = artifact_type_of(view) if kind == "artifact" else view.artifact_type
+        subject = view.subject.digest if view.subject else attached_to
         self.execute(
             "INSERT INTO manifest VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (digest) DO UPDATE SET image_id = excluded.image_id",
+            " ON CONFLICT (digest) DO UPDATE SET image_id = excluded.image_id,"
+            " subject = coalesce(subject, excluded.subject)",
             [
                 str(raw.digest),
                 kind,
                 raw.media_type,
                 image_id,
-                str(view.subject.digest) if view.subject else None,
+                str(subject) if subject else None,
                 artifact_type,
                 json.dumps(dict(view.annotations)),
                 self.now,

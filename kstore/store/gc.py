@@ -27,7 +27,9 @@ from kstore.store.sweep import sweep
 
 __all__ = ["prune"]
 
-#: Everything that something needs.  The index a name was chosen from stays, but not its members.
+#: Everything that something needs.  The index a name was chosen from stays, but not its members; a
+#: tag made of the digest of what it is attached to (a signature, say) needs nothing by itself, and
+#: what had such a tag is nothing without it.
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
 WITH RECURSIVE chosen(digest) AS (
@@ -38,18 +40,26 @@ spared(digest) AS (
     AND coalesce(subject, '') NOT IN (SELECT digest FROM chosen)
     AND digest NOT IN (SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child
       WHERE e.role = 'member')),
+root AS (
+  SELECT n.target, n.manifest, n.via FROM name n WHERE NOT EXISTS (
+    SELECT 1 FROM manifest m JOIN manifest s ON s.digest = m.subject
+    WHERE m.digest = n.target AND n.tag LIKE replace(m.subject, ':', '-') || '.%')),
 reach(digest, below) AS (
-  SELECT target, 1 FROM name
-  UNION SELECT manifest, 1 FROM name WHERE manifest IS NOT NULL
-  UNION SELECT via, 0 FROM name WHERE via IS NOT NULL
+  SELECT target, 1 FROM root
+  UNION SELECT manifest, 1 FROM root WHERE manifest IS NOT NULL
+  UNION SELECT via, 0 FROM root WHERE via IS NOT NULL
   UNION SELECT digest, 1 FROM lease_ref
   UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
   UNION SELECT digest, 1 FROM spared
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
-  UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest)
+  UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest
+    WHERE EXISTS (SELECT 1 FROM edge e WHERE e.parent = m.digest AND e.role = 'subject')
+      OR EXISTS (SELECT 1 FROM name n WHERE n.target = m.digest))
 SELECT DISTINCT digest FROM reach
 """
+
+_LOST = "NOT IN (SELECT digest FROM reachable)"
 
 
 @dataclass(slots=True)
@@ -133,6 +143,8 @@ def _delete_rows(
         _drop_dead_leases(session, writer, lease_grace)
         chosen = None if only is None else json.dumps(list(only))
         writer.execute(_REACHABLE, {"only": chosen})
+        for name in writer.column(f"SELECT name FROM name WHERE target {_LOST}"):  # noqa: S608
+            writer.drop_name(name, session.command)
         _delete_unreachable(writer, garbage)
         writer.execute("DROP TABLE reachable")  # a rollback drops it, too
         garbage.log_entries = writer.shorten_log()
@@ -142,7 +154,7 @@ def _delete_rows(
 
 
 def _delete_unreachable(writer: Writer, garbage: _Garbage) -> None:
-    lost = "digest NOT IN (SELECT digest FROM reachable)"
+    lost = f"digest {_LOST}"
     # Garbage may refer to garbage: the order of deletion follows the foreign keys.
     touched = writer.column(f"DELETE FROM manifest WHERE {lost} RETURNING image_id")  # noqa: S608
     garbage.manifests = len(touched)

@@ -48,6 +48,7 @@ def find_image(session: Session, text: str) -> Found:
         found = _by_explicit_id(session, text) or _by_name(session, text)
         if found is None and _ID.fullmatch(text):
             found = _by_prefix(session, text)
+    found = found or _by_meaning(session, text)
     if found is None:
         from kstore.store.suggestions import nearest
 
@@ -127,6 +128,19 @@ def _by_name(session: Session, text: str) -> Found | None:
         )
         if record is not None:
             return _found(session, record, text)
+    return None
+
+
+def _by_meaning(session: Session, text: str) -> Found | None:
+    """By what a short name means elsewhere, where nothing here is called so."""
+    if has_domain(text) or "@" in text:
+        return None
+    meanings = [named.with_default_tag() for named in session.meanings(text)]
+    with session.db.snapshot():
+        for named in meanings:
+            record = load_name(session.db, named)
+            if record is not None:
+                return _found(session, record, text)
     return None
 
 

@@ -11,6 +11,8 @@ from kstore.blobs import storage_errors
 from kstore.digest import Digest
 from kstore.errors import BlobNotFoundError, StoreDamagedError
 from kstore.manifest import ImageConfig, Index, Manifest, RawManifest, parse, parse_index
+from kstore.manifest.attached import tagged_subject
+from kstore.reference import Named
 from kstore.store.catalog import NameRow, Writer
 from kstore.store.fingerprints import same_file
 from kstore.store.ingest import StagedBlob
@@ -119,8 +121,9 @@ def _commit(
         for document in documents:
             _check_blobs(session, writer, document)
         for document in documents:
-            found = _put_document(session, writer, document)
-            if document.raw is publication.raw:
+            own = document.raw is publication.raw
+            found = _put_document(session, writer, document, publication.names if own else ())
+            if own:
                 image_id = found
         put_signatures(writer, publication.signatures)
         if last:
@@ -165,7 +168,9 @@ def _check_blobs(session: Session, writer: Writer, document: _Document) -> None:
             )
 
 
-def _put_document(session: Session, writer: Writer, document: _Document) -> str | None:
+def _put_document(
+    session: Session, writer: Writer, document: _Document, names: Sequence[Named]
+) -> str | None:
     raw, view = document.raw, document.view
     facts = session.blobs.stat(raw.digest)
     if facts is None:
@@ -174,7 +179,9 @@ def _put_document(session: Session, writer: Writer, document: _Document) -> str 
     image_id = None
     if isinstance(view, Manifest) and document.config is not None:
         image_id = writer.put_image(view, document.config)
-    writer.put_manifest(raw, view, image_id)
+    # A signature that cosign attached knows its image by its tag alone.
+    tags = () if image_id else (tagged_subject(name.tag) for name in names if name.tag)
+    writer.put_manifest(raw, view, image_id, next(filter(None, tags), None))
     if image_id is not None:
         writer.measure_image(image_id)
     return image_id

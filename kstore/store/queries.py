@@ -44,6 +44,19 @@ __all__ = [
 ]
 
 _NAME = "n.name, n.repository, n.tag, n.digest_ref, n.target, n.manifest, n.via, n.updated_at"
+_REFERRERS = """
+SELECT m.digest, m.media_type, b.size, m.annotations, m.artifact_type
+FROM manifest m JOIN blob b ON b.digest = m.digest
+WHERE m.subject = ? AND EXISTS (
+  SELECT 1 FROM edge e WHERE e.parent = m.digest AND e.role = 'subject')
+ORDER BY m.added_at, m.digest
+"""
+_ATTACHMENTS = """
+SELECT m.digest, m.media_type, b.size, m.annotations, m.artifact_type, min(n.tag)
+FROM manifest m JOIN blob b ON b.digest = m.digest JOIN name n ON n.target = m.digest
+WHERE m.subject = ? AND n.tag LIKE replace(m.subject, ':', '-') || '.%'
+GROUP BY m.digest ORDER BY m.added_at, m.digest
+"""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -264,22 +277,24 @@ def load_manifest(db: Database, digest: Digest) -> ManifestRecord | None:
 
 
 def referrers(db: Database, subject: Digest) -> list[Descriptor]:
-    """Stored manifests whose subject is ``subject``, oldest first."""
-    return [
-        Descriptor(
-            media_type,
-            Digest.parse(digest),
-            size,
-            MappingProxyType(json.loads(annotations)),
-            artifact_type=artifact_type,
-        )
-        for digest, media_type, size, annotations, artifact_type in db.rows(
-            "SELECT m.digest, m.media_type, b.size, m.annotations, m.artifact_type"
-            " FROM manifest m JOIN blob b ON b.digest = m.digest"
-            " WHERE m.subject = ? ORDER BY m.added_at, m.digest",
-            [str(subject)],
-        )
-    ]
+    """Stored manifests that name ``subject`` as theirs, oldest first."""
+    return [_described(row) for row in db.rows(_REFERRERS, [str(subject)])]
+
+
+def attachments(db: Database, subject: Digest) -> list[tuple[str, Descriptor]]:
+    """``(tag, manifest)`` of what is attached to ``subject`` by a tag, each once, oldest first."""
+    return [(row[-1], _described(row)) for row in db.rows(_ATTACHMENTS, [str(subject)])]
+
+
+def _described(row: Any) -> Descriptor:
+    digest, media_type, size, annotations, artifact_type, *_ = row
+    return Descriptor(
+        media_type,
+        Digest.parse(digest),
+        size,
+        MappingProxyType(json.loads(annotations)),
+        artifact_type=artifact_type,
+    )
 
 
 def origins(db: Database, digest: Digest) -> list[tuple[str, str]]:

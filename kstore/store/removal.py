@@ -199,10 +199,15 @@ class _Removal:
                 writer.set_name_manifest(name, str(chosen) if chosen else None, via)
         for image_id in filter(None, images):
             self._shrink_image(image_id)
-        self._loose += [
-            (artifact, True)
-            for artifact in writer.column("SELECT digest FROM manifest WHERE subject = ?", [digest])
-        ]
+        artifacts = writer.column("SELECT digest FROM manifest WHERE subject = ?", [digest])
+        for artifact in artifacts:
+            # A tag made of the digest means nothing without it.
+            for name in writer.column(
+                "SELECT name FROM name WHERE target = ? AND tag LIKE ?",
+                [artifact, f"{digest.replace(':', '-')}.%"],
+            ):
+                self.drop_name(name)
+        self._loose += [(artifact, True) for artifact in artifacts]
 
     def _shrink_image(self, image_id: str) -> None:
         deleted = self._writer.execute(

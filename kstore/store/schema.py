@@ -14,6 +14,7 @@
           |   |                   added_at
           |   `-- edge  parent role ordinal -> child media_type size
           |             role: config, layer, member (of an index), subject (child may be absent)
+          |-- signature manifest ordinal -> data                 in the order they came
           |-- name      name -> repository tag digest_ref target manifest via updated_at checksum
           `-- image     id -> config_digest created os architecture variant os_version author size
                  `-- label   image_id key -> value               added_at
@@ -22,9 +23,6 @@
 
     layer_fact  digest -> size diff_id compression level          what was found out by reading or
                           recorded_at                             making a layer, here and only here
-
-    signature  manifest ordinal -> data             of a manifest, in the order they came; gone with
-                                                    it
 
     container  id -> name image_id manifest created_at            working containers; image_id and
                                                                   manifest NULL for scratch

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from kstore.blobs import BlobDirectory, fsync_directory, storage_errors
 from kstore.errors import StorageError, StorageFullError
+from kstore.reference import Named
 from kstore.store import schema
 from kstore.store.database import Database, back_up, database_errors
 from kstore.store.locks import HeldLock, LockClass, LockFile
@@ -46,6 +47,7 @@ class Session:
         self.blobs = BlobDirectory(root.path, root.ingest)
         self.command = command
         self.wait_seconds = wait_seconds
+        self.meanings: Callable[[str], Iterable[Named]] = lambda short: ()
         self.changed = False  # names or manifests: index.json is behind
         self._held = held
         self._warn = warn

@@ -53,26 +53,29 @@ class Store:
         read_only: bool = False,
         warn: Callable[[str], None] | None = None,
         wait_seconds: float = 30.0,
+        meanings: Callable[[str], Iterable[Named]] | None = None,
     ) -> Store:
         """Open the store at ``root``, making it first if ``create``.
 
         ``command`` is what the name log will say.  With ``read_only``, or when ``root`` cannot be
         written to, nothing can be changed.  ``warn`` is told one sentence of what is odd but no
-        reason to stop; ``wait_seconds`` bounds every wait for another process.
+        reason to stop; ``wait_seconds`` bounds every wait for another process.  ``meanings`` gives
+        the full names a short name may mean, and is asked when it is no name here.
 
         Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
         ConflictError (something else is there), StoreVersionError, StoreDamagedError.
         """
-        return cls(
-            open_session(
-                root,
-                command=command,
-                create=create,
-                read_only=read_only,
-                warn=warn,
-                wait_seconds=wait_seconds,
-            )
+        session = open_session(
+            root,
+            command=command,
+            create=create,
+            read_only=read_only,
+            warn=warn,
+            wait_seconds=wait_seconds,
         )
+        if meanings is not None:
+            session.meanings = meanings
+        return cls(session)
 
     @property
     def root(self) -> Path:
@@ -229,8 +232,13 @@ class Store:
         return ContainerTable(self._session)
 
     def referrers(self, subject: Digest) -> list[Descriptor]:
-        """The stored manifests whose ``subject`` is this digest."""
+        """The stored manifests that name this digest as their ``subject``."""
         return queries.referrers(self._session.db, subject)
+
+    def attachments(self, subject: Digest) -> list[tuple[str, Descriptor]]:
+        """What is attached to a manifest by a tag made of its digest, in any repository: the tag,
+        and the manifest."""
+        return queries.attachments(self._session.db, subject)
 
     def name_log(self, named: Named | None = None, limit: int | None = None) -> list[NameChange]:
         """How names moved, newest first; of one name, or of a repository (no tag), or of all."""

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from kstore.errors import InvalidReferenceError, UnsupportedError
 from kstore.interfaces import ImageReference, ImageTransport
+from kstore.reference import Named
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
     from kstore.reference import Named
     from kstore.registry import RegistryClient
     from kstore.registry.lookaside import Lookaside
+    from kstore.registry.registriesconf import Peer
+    from kstore.registry.shortnames import ShortNames
     from kstore.store import Store
     from kstore.transports.docker import DockerTransport
     from kstore.transports.docker_endpoint import DockerDaemonSettings
@@ -37,28 +40,37 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class TransportSettings:
     """What transports are made with: the store (opened when a reference needs it), how to reach a
-    registry host, when to stop.
+    registry, when to stop.
 
     ``spool_dir``: where archives that are compressed or come through a pipe are unpacked to.
     ``stdin`` and ``stdout``: what ``-`` means as a file; None where it means nothing.
     ``docker_daemon``: how a Docker daemon is reached, None for its usual socket.
+    ``attachments``: of which images a registry itself keeps the sigstore signatures.
     ``lookaside``: where the signatures of a registry's image are kept, None for nowhere.
+    ``short_names``: the registry configuration, None for none.
     """
 
     open_store: Callable[[], Store]
-    connect: Callable[[str], RegistryClient]
+    connect: Callable[[Peer], RegistryClient]
     cancel: Cancel
     spool_dir: Path = Path("/var/tmp")  # noqa: S108 - files without names
     stdin: BinaryIO | None = None
     stdout: BinaryIO | None = None
     docker_daemon: DockerDaemonSettings | None = None
+    short_names: Callable[[], ShortNames] | None = None
+    attachments: Callable[[Named], bool] = lambda named: False
     lookaside: Callable[[Named], Lookaside] | None = None
 
 
 def _docker(settings: TransportSettings) -> ImageTransport:
     from kstore.transports.docker import DockerTransport
 
-    return DockerTransport(settings.connect, lookaside=settings.lookaside)
+    return DockerTransport(
+        settings.connect,
+        settings.short_names,
+        attachments=settings.attachments,
+        lookaside=settings.lookaside,
+    )
 
 
 def _docker_archive(settings: TransportSettings) -> ImageTransport:

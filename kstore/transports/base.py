@@ -20,6 +20,7 @@ __all__ = [
     "FileBlob",
     "OpenedBlob",
     "again_if_spliced",
+    "begin_again",
     "end_session",
     "name_scopes",
     "open_image_file",
@@ -132,6 +133,15 @@ def again_if_spliced(feed: BlobFeed, attempt: Callable[[], None]) -> None:
         if not feed.spliced:
             raise
         attempt()
+
+
+def begin_again(feed: BlobFeed, cut: Callable[[int], bool], position: int) -> bool:
+    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it once
+    more, if ``cut`` can take back what was written since."""
+    if not feed.spliced or not cut(position):
+        return False
+    feed.start()
+    return True
 
 
 def end_session(close: Callable[[], None], failure: BaseException | None) -> None:

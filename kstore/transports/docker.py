@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,9 +26,12 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest
 from kstore.reference import Named
 from kstore.registry import RegistryClient
+from kstore.registry.registriesconf import Peer, RegistriesConf
+from kstore.registry.shortnames import ShortNames
 from kstore.signature import SimpleSignature, parse_signature
 from kstore.streams import ByteStream
 from kstore.transports.base import again_if_spliced, name_scopes
+from kstore.transports.docker_places import Outages, Places
 
 if TYPE_CHECKING:
     from kstore.registry.lookaside import Lookaside
@@ -38,22 +42,31 @@ NAME = "docker"
 
 
 class DockerTransport(ImageTransport):
-    """Reaches registries through one client for each host.
+    """Reaches registries through one client for each.
 
-    ``connect`` makes the client of a host; clients are kept, so that connections and tokens are
-    shared by everything one command does.  ``lookaside`` finds the place beside the registry where
-    the signatures of an image are kept; None where there is none.
+    ``connect`` makes the client of a server; clients are kept, so that connections and tokens are
+    shared by everything one command does.  ``short_names`` gives the registry configuration and the
+    meaning of short names; it is called when the first name is looked up.  ``attachments`` says of
+    which images sigstore signatures are read from, and written to, the registry itself;
+    ``lookaside`` finds the place beside the registry where the others of an image are kept, None
+    where there is none.
     """
 
     def __init__(
         self,
-        connect: Callable[[str], RegistryClient],
+        connect: Callable[[Peer], RegistryClient],
+        short_names: Callable[[], ShortNames] | None = None,
         *,
+        attachments: Callable[[Named], bool] = lambda named: False,
         lookaside: Callable[[Named], Lookaside] | None = None,
     ) -> None:
         self._connect = connect
+        self._make_short_names = short_names or (lambda: ShortNames(RegistriesConf()))
+        self.uses_attachments = attachments
         self._lookaside = lookaside
-        self._clients: dict[str, RegistryClient] = {}
+        self._lock = threading.Lock()
+        self._clients: dict[Peer, RegistryClient] = {}
+        self._outages = Outages()
 
     @property
     def name(self) -> str:
@@ -72,11 +85,28 @@ class DockerTransport(ImageTransport):
         """The reference of an image name."""
         return DockerReference(named.with_default_tag(), self)
 
-    def client(self, host: str) -> RegistryClient:
-        """The client of a registry host."""
-        if host not in self._clients:
-            self._clients[host] = self._connect(host)
-        return self._clients[host]
+    @cached_property
+    def short_names(self) -> ShortNames:
+        """What short names mean."""
+        return self._make_short_names()
+
+    def client(self, host: str, path: str = "") -> RegistryClient:
+        """The client of the registry ``host`` itself, for the repository ``path``.
+
+        Raises PolicyRejectedError where the configuration blocks it.
+        """
+        found = self.short_names.conf.check_allowed(f"{host}/{path}" if path else host)
+        return self._client(Peer(host, insecure=found is not None and found.insecure))
+
+    def places(self, named: Named) -> Places:
+        """The servers ``named`` may be pulled from; PolicyRejectedError where it is blocked."""
+        return Places(self.short_names.conf.places(named), self._client, self._outages)
+
+    def _client(self, peer: Peer) -> RegistryClient:
+        with self._lock:  # workers come here when a server fails them
+            if peer not in self._clients:
+                self._clients[peer] = self._connect(peer)
+            return self._clients[peer]
 
     def lookaside(self, named: Named) -> Lookaside | None:
         """Where signatures of an image are beside its registry; InvalidInputError, StorageError."""
@@ -131,7 +161,12 @@ class DockerReference(ImageReference):
 
     @property
     def client(self) -> RegistryClient:
-        return self.home.client(self.named.domain)
+        return self.home.client(self.named.domain, self.named.path)
+
+    @property
+    def has_attachments(self) -> bool:
+        """Whether sigstore signatures of this image stand in the registry itself."""
+        return self.home.uses_attachments(self.named)
 
     def open_source(self) -> DockerSource:
         return DockerSource(self)
@@ -154,9 +189,9 @@ class DockerSource(ImageSource):
 
     def __init__(self, reference: DockerReference) -> None:
         self._reference = reference
-        self._client = reference.client
+        self._places = reference.home.places(reference.named)
         # Fetched now, so that a missing image shows before a destination is opened.
-        self._top = self._client.get_manifest(reference.named.path, reference.version)
+        self._top = self._places.top_manifest()
 
     @property
     def reference(self) -> DockerReference:
@@ -169,7 +204,7 @@ class DockerSource(ImageSource):
     def read_manifest(self, instance: Digest | None = None) -> RawManifest:
         if instance is None:
             return self._top
-        return self._client.get_manifest(self._reference.named.path, instance)
+        return self._places.manifest(instance)
 
     def open_blob(
         self,
@@ -178,22 +213,19 @@ class DockerSource(ImageSource):
         validator: str | None = None,
         on_retry: RetrySink | None = None,
     ) -> BlobSource:
-        path = self._reference.named.path
-        return self._client.open_blob(path, descriptor, offset, validator, on_retry)
+        return self._places.open_blob(descriptor, offset, validator, on_retry)
 
     def blob_size(self, digest: Digest) -> int | None:
-        return self._client.has_blob(self._reference.named.path, digest)
+        return self._places.blob_size(digest)
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return (self._reference.named.repository,)
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
-        named = self._reference.named
-        digest = instance or self._top.digest
-        if self._client.keeps_signatures:
-            return self._client.signatures(named.path, digest)
-        lookaside = self._reference.home.lookaside(named)
-        return () if lookaside is None else lookaside.read(named.path, digest)
+        home = self._reference.home
+        return self._places.signatures(
+            instance or self._top.digest, home.lookaside, home.uses_attachments
+        )
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""
@@ -216,7 +248,9 @@ class DockerDestination(ImageDestination):
     @property
     def traits(self) -> DestinationTraits:
         return DestinationTraits(
-            concurrent=True, foreign_urls=True, signatures=self._keeps_signatures
+            concurrent=True,
+            foreign_urls=True,
+            signatures=self._reference.has_attachments or self._keeps_signatures,
         )
 
     @cached_property
@@ -276,6 +310,16 @@ class DockerDestination(ImageDestination):
             self._signatures.clear()  # those of a manifest that was refused
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
+        named = self._reference.named
+        what = f"a signature of {named}"
+        kinds = {isinstance(parse_signature(data, what), SimpleSignature) for data in signatures}
+        if True in kinds and not self._keeps_signatures:
+            raise UnsupportedError(f"signatures by GnuPG are not written to {named.domain}")
+        if False in kinds and not self._reference.has_attachments:
+            raise UnsupportedError(
+                f"sigstore signatures are not written to {named.domain}",
+                hint="--sigstore-attachments attaches them to the image",
+            )
         self._signatures[instance] = signatures
 
     def commit(self) -> None:
@@ -297,14 +341,18 @@ class DockerDestination(ImageDestination):
             data for data in signatures if isinstance(parse_signature(data, what), SimpleSignature)
         ]
         if len(simple) < len(signatures):
-            raise UnsupportedError(f"sigstore signatures are not written to {named.domain}")
-        lookaside = self._reference.home.lookaside(named)
+            from kstore.transports.attachments import attach_signatures
+
+            attached = [data for data in signatures if data not in simple]
+            attach_signatures(self._client, self._path, digest, attached)
+        if not simple:
+            return
         if self._client.keeps_signatures:
             self._client.add_signatures(self._path, digest, simple)
-        elif lookaside is not None:
-            lookaside.add(self._path, digest, simple)
-        else:
-            raise UnsupportedError(f"signatures are not written to {named.domain}")
+            return
+        lookaside = self._reference.home.lookaside(named)
+        assert lookaside is not None, "write_signatures takes only what can be kept"
+        lookaside.add(self._path, digest, simple)
 
     def close(self) -> None:
         """Connections belong to the transport and stay open for the next image."""

@@ -150,6 +150,8 @@ class DockerApi:
 
     def _connect(self) -> http.client.HTTPConnection:
         self.cancel.check()
+        if self.settings.offline and self.endpoint.path is None:
+            raise RemoteError(f"{self.what} is not asked, because no network is to be used")
         connection = http.client.HTTPConnection(self.endpoint.name or "localhost")
         try:
             connection.sock = dial(self.endpoint, self.settings, self.cancel)
@@ -244,6 +246,10 @@ class LoadStream(Closing):
             with contextlib.suppress(RemoteTimeoutError):
                 self._api.finish_load(self._connection)
             raise
+
+    def cut(self, position: int, /) -> bool:
+        """What was sent cannot be taken back."""
+        return False
 
     def commit(self) -> None:
         """End the archive, and wait until the daemon has taken it."""

@@ -28,7 +28,7 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest, parse_image
 from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
 from kstore.reference import Named
-from kstore.transports.base import stated_blob
+from kstore.transports.base import begin_again, stated_blob
 
 __all__ = ["DockerArchiveWriter", "Sink"]
 
@@ -39,6 +39,10 @@ class Sink(Protocol):
     """Where the bytes of an archive go; without ``commit`` they shall have no effect."""
 
     def write(self, data: bytes | memoryview, /) -> None: ...
+
+    def cut(self, position: int, /) -> bool:
+        """Take back all but the first ``position`` bytes; False if they are gone already."""
+        ...
 
     def commit(self) -> None: ...
 
@@ -88,7 +92,7 @@ class DockerArchiveWriter:
             raise CancelledError(f"{self.transport}:{self.place} lacks a blob that failed before")
         self._broken = True
         feed.start()
-        self._tar.add_blob(digest, size, feed)
+        self._tar.add_blob(digest, size, feed, lambda at: begin_again(feed, self._sink.cut, at))
         self._broken = False
 
     def add_image(self, raw: RawManifest, names: Sequence[Named]) -> None:

@@ -26,7 +26,8 @@ class DockerDaemonSettings:
     directory of ``ca.pem``, ``cert.pem`` and ``key.pem`` (DOCKER_CERT_PATH); with it, or with
     ``tls_verify``, TCP is TLS.  ``tls_verify``: whether the daemon's certificate must be right
     (DOCKER_TLS_VERIFY).  ``idle_timeout``: seconds of silence after which the daemon is given up;
-    it may say nothing for minutes while it packs an image.
+    it may say nothing for minutes while it packs an image.  ``offline``: only a socket of this
+    machine is connected to.
     """
 
     host: str = DEFAULT_HOST
@@ -34,6 +35,7 @@ class DockerDaemonSettings:
     tls_verify: bool = False
     connect_timeout: float = 30.0
     idle_timeout: float = 600.0
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

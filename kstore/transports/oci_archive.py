@@ -46,7 +46,13 @@ from kstore.interfaces import (
 )
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.streams import Cancel, Closing
-from kstore.transports.base import path_identity, path_scopes, require_path_scope, stated_blob
+from kstore.transports.base import (
+    begin_again,
+    path_identity,
+    path_scopes,
+    require_path_scope,
+    stated_blob,
+)
 from kstore.transports.oci import MANIFEST_TYPES, LayoutSource, destination_ref
 from kstore.transports.oci_directory import LayoutFiles
 
@@ -265,7 +271,7 @@ class OciArchiveWriter:
             raise CancelledError(f"{self.what} lacks a blob that failed before")
         self._broken = True
         feed.start()
-        self._tar.add_blob(digest, size, feed)
+        self._tar.add_blob(digest, size, feed, lambda at: begin_again(feed, self._output.cut, at))
         self._broken = False
 
     def add_manifest(self, raw: RawManifest) -> None:

@@ -35,6 +35,7 @@ from kstore.errors import (
     StorageError,
     UnsupportedError,
 )
+from kstore.formats.layout_attached import falling_with
 from kstore.formats.oci_layout import (
     INDEX_FILE,
     LAYOUT_FILE,
@@ -164,7 +165,7 @@ class LayoutDirectory(LayoutFiles):
         return not names or LAYOUT_FILE in names
 
     def delete(self, selector: Selector, cancel: Cancel) -> None:
-        """Remove an entry, and the blobs nothing in the layout leads to any more.
+        """Remove an entry, what is attached to it, and the blobs nothing leads to any more.
 
         Raises ManifestNotFoundError, AmbiguousNameError, StorageError if others are writing.
         """
@@ -174,8 +175,10 @@ class LayoutDirectory(LayoutFiles):
         with self._lock(LockClass.STORE, cancel), self._lock(LockClass.LAYOUT, cancel):
             index = self.read_index()
             position = index.find(selector)
-            rest = index.without(position)
-            unused = self._reachable([index.entries[position]]) - self._reachable(rest.entries)
+            gone = falling_with(index, position, self.read_small_blob)
+            rest = index.without(*gone)
+            removed = [index.entries[n] for n in gone]
+            unused = self._reachable(removed) - self._reachable(rest.entries)
             with storage_errors(f"write {INDEX_FILE} of {self.where}"):
                 replace_file(self.path / INDEX_FILE, rest.render())
             self._drop(unused)

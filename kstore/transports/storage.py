@@ -123,8 +123,13 @@ class StorageReference(ImageReference):
     @property
     def policy_namespaces(self) -> Sequence[str]:
         root = f"[{self.home.store.root}]"
-        names = name_scopes(self.named) if self.named else ()
-        return (*(root + name for name in names if not name.startswith("*")), root)
+        scopes: tuple[str, ...] = ()
+        if self.named is not None:
+            scopes = name_scopes(self.named)
+        elif name := self.text.rpartition("@")[0]:  # of NAME@ID, whose identity is all of it
+            named = Named.parse(name).with_default_tag()
+            scopes = (str(named), *name_scopes(named))
+        return (*(root + scope for scope in scopes if not scope.startswith("*")), root)
 
     def open_source(self) -> StorageSource:
         return StorageSource(self)

@@ -21,10 +21,17 @@ DOORS = {
     "xattr": ("tree/xattrs.py",),
     "isal": ("compression.py",),
     "zstandard": ("compression.py",),
+    "cryptography": ("signing/keys.py",),
+    "nacl": ("signing/keyfile.py",),
     "yaml": ("registry/registriesd.py",),
 }
 # The distribution's name where it differs from the module's.
-DISTRIBUTIONS = {"gnupg": "python-gnupg", "sqlite_utils": "sqlite-utils", "yaml": "PyYAML"}
+DISTRIBUTIONS = {
+    "gnupg": "python-gnupg",
+    "nacl": "pynacl",
+    "sqlite_utils": "sqlite-utils",
+    "yaml": "PyYAML",
+}
 
 
 def test_no_module_imports_against_the_layers() -> None:

@@ -20,6 +20,8 @@ IDLE = (
     "zstandard",
     "xattr",
     "platformdirs",
+    "cryptography",
+    "nacl",
     "asyncio",
     "http.server",
     "sqlite_utils",

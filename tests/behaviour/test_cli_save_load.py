@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -151,6 +152,14 @@ def test_a_full_disk_leaves_no_file(root: Path) -> None:
     assert b"No space left on device" in done.stderr
 
 
+def writes_in(directory: Path, pid: int) -> bool:
+    """Whether a process has a file of ``directory`` open; it need not have a name yet."""
+    with contextlib.suppress(OSError):  # it may close a file, or end, while we look
+        files = [str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+        return any(file.startswith(f"{directory}/") for file in files)
+    return False
+
+
 def test_an_interrupt_while_a_file_is_written_leaves_none(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -164,7 +173,7 @@ def test_an_interrupt_while_a_file_is_written_leaves_none(root: Path, tmp_path: 
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stderr is not None
-        wait_until(lambda: listing(out) or process.poll() is not None)
+        wait_until(lambda: writes_in(out, process.pid) or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         process.stderr.read()
         code = process.wait(30)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tests.support.cli import Result, run
 from tests.support.gpgkeys import GpgHome
 from tests.support.images import random_image
 from tests.support.localregistry import LocalRegistry, serve
+from tests.support.programs import require_program
 from tests.support.sessions import put
 from tests.support.stores import put_image
 
@@ -96,7 +99,8 @@ def test_a_pull_under_a_policy_that_rejects_brings_nothing(
         name = f"{registry.host}/team/app:1"
         result = run("--root", root, "pull", "--tls-verify=false", name)
         loud(result, 7, f"docker://{name} is not trusted", f"kstore policy show docker://{name}")
-        assert not [line for line in registry.log if "/blobs/" in line.path]
+        asked = [line.path for line in registry.log if line.method == "GET"]
+        assert not [path for path in asked if "/blobs/" in path]
 
 
 def test_what_was_admitted_leaves_the_store_under_any_policy(
@@ -311,6 +315,57 @@ def test_what_is_pushed_with_a_signature_is_pulled_under_a_policy_that_wants_it(
 
 
 @pytest.mark.peer
+def test_a_policy_costs_one_run_of_gnupg_a_signature_and_no_request_more(
+    tmp_path: Path, alice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for program in ("gpg", "gpgv"):
+        real = require_program(program)
+        (programs / program).write_text(f'#!/bin/sh\necho >>{programs}/runs; exec {real} "$@"\n')
+        (programs / program).chmod(0o755)
+    given = tmp_path / "signed.json"
+    given.write_text(json.dumps({"default": [signed_by(alice)]}))
+    logs = []
+    for words in ((), ("--policy", given)):
+        place = tmp_path / f"run{len(logs)}"
+        place.mkdir()
+        with serve(place / "registry") as registry:
+            registry.push("team/app", "1", IMAGE)
+            name = f"{registry.host}/team/app:1"
+            sign = ("sign", "--sign-by", "alice@example.org", "--tls-verify=false")
+            assert run("--root", place, *sign, f"docker://{name}").code == 0
+            with monkeypatch.context() as patch:
+                patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+                pull = ("pull", "--tls-verify=false", *words, name)
+                assert run("--root", place / "store", *pull).code == 0
+        logs.append(sorted((line.method, line.path) for line in registry.log))  # all are there now
+        shutil.rmtree(tmp_path / "lookaside")  # where the host is no part of a place
+    assert logs[0] == logs[1]
+    assert (programs / "runs").read_text() == "\n"
+
+
+@pytest.mark.peer
+def test_of_many_tags_only_those_that_are_trusted_are_pulled(
+    root: Path, tmp_path: Path, alice: Path, registry: LocalRegistry
+) -> None:
+    registry.push("team/app", "1", IMAGE)
+    registry.push("team/app", "2", random_image(2))
+    there = f"{registry.host}/team/app"
+    sign = ("sign", "--sign-by", "alice@example.org", "--tls-verify=false", f"docker://{there}:2")
+    assert run("--root", root, *sign).code == 0
+    given = tmp_path / "signed.json"
+    given.write_text(json.dumps({"default": [signed_by(alice)]}))
+    result = run("--root", root, "pull", "-a", "--tls-verify=false", "--policy", given, there)
+    loud(result, 7, f"{there}:1", "a signature is required")
+    assert result.out == f"{random_image(2).id}\n"
+
+
+def signed_by(key: Path) -> dict[str, str]:
+    return {"type": "signedBy", "keyType": "GPGKeys", "keyPath": str(key)}
+
+
+@pytest.mark.peer
 def test_sign_signs_an_image_of_the_store_and_verify_sees_it(
     root: Path, alice: Path, tmp_path: Path
 ) -> None:
@@ -323,6 +378,9 @@ def test_sign_signs_an_image_of_the_store_and_verify_sees_it(
     verified = run("--root", root, "verify", *key, "a.org/app:1")
     assert (verified.code, verified.out) == (0, f"{IMAGE.raw.digest}\n")
     loud(run("--root", root, "verify", "a.org/app:1"), 7, "looks at no signature")
+    assert run("--root", root, "policy", "set", "--signed-by", alice, "a.org").code == 0
+    assert run("--root", root, "verify", "a.org/app:1").out == f"{IMAGE.raw.digest}\n"
+    loud(run("--root", root, "verify", IMAGE.id), 7, "the rule for the store", "no signature")
     by_id = run("--root", root, "sign", "--sign-by", "alice@example.org", IMAGE.id)
     loud(by_id, 2, "--sign-identity NAME")
     loud(run("--root", root, "save", "-o", tmp_path / "x.tar", "a.org/app:1"), 6, "--remove-sig")

@@ -26,8 +26,8 @@ PATH = "team/app"
 SLOW = RegistrySettings(
     tls_verify=False, attempts=2, backoff_base=0.01, slow_after=0.0, slow_speed=1 << 60
 )
-#: Destinations that can begin a blob again; an archive is a stream, and cannot take bytes back.
-AGAIN = ["kstore", "oci", "dir", "docker"]
+#: Destinations that can begin a blob again; a daemon is sent a stream, and gives no bytes back.
+AGAIN = ["kstore", "oci", "dir", "docker", "oci-archive", "docker-archive"]
 CHANGES = [{}, {"compression": "zstd"}]
 
 
@@ -117,3 +117,12 @@ def test_a_layer_that_is_wrong_in_one_stream_too_is_given_up(
         copy(mirrors, place)
     assert place.visible() == before
     assert mirrors.requests.count("whole") == 2
+
+
+def test_what_a_daemon_was_sent_cannot_be_begun_again(mirrors: Mirrors, tmp_path: Path) -> None:
+    mirrors.disagree(1)
+    with PLACES["docker-daemon"](tmp_path) as place:
+        with pytest.raises(DigestMismatchError, match=mirrors.layer):
+            copy(mirrors, place)
+        assert not place.is_there()
+    assert mirrors.requests.count("whole") == 1

@@ -26,6 +26,7 @@ from kstore.errors import NotFoundError
 from kstore.interfaces import DestinationTraits, ImageReference
 from kstore.manifest import RawManifest
 from kstore.registry import RegistryClient, RegistrySettings
+from kstore.registry.registriesconf import Peer
 from kstore.store import Store
 from kstore.streams import Cancel, Closing
 from kstore.transports import Transports, TransportSettings
@@ -75,9 +76,9 @@ class Place(Closing):
             lambda: self.store, self._connect, self.cancel, spool_dir=self.directory.parent
         )
 
-    def _connect(self, host: str) -> RegistryClient:
+    def _connect(self, peer: Peer) -> RegistryClient:
         hasty = RegistrySettings(tls_verify=False, attempts=2, backoff_base=0.01)
-        return RegistryClient(host, hasty, cancel=self.cancel)
+        return RegistryClient(peer.host, hasty, cancel=self.cancel)
 
     @cached_property
     def store(self) -> Store:

@@ -22,6 +22,7 @@ from kstore.operations.working import make_container
 from kstore.settings import load
 from kstore.signing.policy import AcceptAnything
 from kstore.store import Store
+from tests.support.bigimages import build
 from tests.support.fixturestore import NAMES, FixtureStore, fill_store
 from tests.support.podman import Podman
 from tests.support.programs import require_program
@@ -125,3 +126,22 @@ def test_peers_read_an_image_that_settings_make(
     assert theirs["Config"]["WorkingDir"] == "/srv"
     assert theirs["History"][-1]["created_by"] == "a test"
     assert len(theirs["RootFS"]["Layers"]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["sixty-layers", pytest.param("python-app", marks=pytest.mark.slow)]
+)
+def test_an_image_as_large_as_real_ones_goes_through_the_api(tmp_path: Path, name: str) -> None:
+    built = build(name, tmp_path)
+    app = App(load({}, root=tmp_path / "root"))
+    with app.open_store("test") as store:
+        (image,) = images.pull_image(store, app, f"oci:{built.layout}")
+        data = images.get_data(store, image.id)
+        assert (image.id, str(data.digest)) == (built.image_id, built.digest)
+        assert data.size == sum(built.blobs.values())
+        images.push_image(store, app, image.id, f"oci:{tmp_path / 'same'}:app")
+        ref = images.get_image_copy_data(store, image.id).make_image_ref(compress="zstd")
+        with ref.open_image() as made:
+            assert made.config.diff_ids == data.diff_ids
+    same = json.loads((tmp_path / "same" / "index.json").read_bytes())
+    assert [entry["digest"] for entry in same["manifests"]] == [built.digest]

@@ -20,8 +20,9 @@ log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {root}}}
   delete: {{enabled: {delete}}}
-http: {{addr: "{host}"}}
+http: {{addr: "{host}"{tls}}}
 """
+_TLS = ", tls: {{certificate: {}, key: {}}}"
 _HTPASSWD = 'auth: {{htpasswd: {{realm: "kstore tests", path: {file}}}}}\n'
 
 
@@ -29,15 +30,22 @@ class DockerRegistry:
     """``with DockerRegistry(tmp_path) as registry: registry.host``.
 
     The test skips without the program.  ``auth`` is the text of an htpasswd file with bcrypt
-    hashes; ``delete`` allows deleting.
+    hashes; ``delete`` allows deleting; ``tls`` is a certificate and its key.
     """
 
-    def __init__(self, directory: Path, auth: str | None = None, delete: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        auth: str | None = None,
+        delete: bool = True,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
         self._program = require_program("docker-registry")
         self._directory = directory / "docker-registry"
         self._directory.mkdir()
         self._auth = auth
         self._delete = delete
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.host = f"127.0.0.1:{free.getsockname()[1]}"
@@ -49,7 +57,10 @@ class DockerRegistry:
 
     def __enter__(self) -> Self:
         config = _CONFIG.format(
-            root=self._directory / "data", delete=str(self._delete).lower(), host=self.host
+            root=self._directory / "data",
+            delete=str(self._delete).lower(),
+            host=self.host,
+            tls="" if self._tls is None else _TLS.format(*self._tls),
         )
         if self._auth is not None:
             passwords = self._directory / "htpasswd"
@@ -75,6 +86,7 @@ class DockerRegistry:
             if self._process.poll() is not None:
                 break
             try:
+                # Over TLS the answer to plain HTTP, a refusal, is a sign of life as good.
                 with urllib.request.urlopen(f"http://{self.host}/v2/", timeout=2):
                     return
             except urllib.error.HTTPError as answer:

@@ -40,7 +40,15 @@ from urllib.parse import urlsplit
 
 from tests.support.memoryregistry import Answer, Basic, Bearer, MemoryRegistry, Recorded
 
-__all__ = ["Basic", "Bearer", "Fault", "FaultServer", "Recorded", "make_certificate"]
+__all__ = [
+    "Basic",
+    "Bearer",
+    "Fault",
+    "FaultServer",
+    "Recorded",
+    "make_authority",
+    "make_certificate",
+]
 
 _PIECE = 64 * 1024
 _PIECES_A_SECOND = 128
@@ -87,6 +95,18 @@ def make_certificate(directory: Path, name: str = "server") -> tuple[Path, Path]
     command += ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True, timeout=30)
     return certificate, key
+
+
+def make_authority(directory: Path) -> tuple[Path, tuple[Path, Path]]:
+    """The certificate of a private authority, and a certificate of its for 127.0.0.1, with key."""
+    authority, authority_key = make_certificate(directory, "authority")
+    certificate, key = directory / "signed.pem", directory / "signed-key.pem"
+    options = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=signed"
+    command = ["openssl", "req", "-x509", *shlex.split(options), "-CA", str(authority)]
+    command += ["-CAkey", str(authority_key), "-keyout", str(key), "-out", str(certificate)]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return authority, (certificate, key)
 
 
 class FaultServer(MemoryRegistry):

@@ -79,7 +79,7 @@ def _sides(
     root: Path, image: str, name: str, waits: Waits | None, changes: dict[str, Any]
 ) -> Iterator[tuple[StorageReference, DockerReference]]:
     settings = RegistrySettings(**{**_HASTY, **changes})
-    docker = DockerTransport(lambda host: RegistryClient(host, settings, cancel=waits))
+    docker = DockerTransport(lambda peer: RegistryClient(peer.host, settings, cancel=waits))
     with contextlib.closing(docker), Store.open(root) as store:
         stored = StorageTransport(store).reference(Named.parse(image).with_default_tag())
         yield stored, docker.reference(Named.parse(name))

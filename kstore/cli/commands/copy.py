@@ -15,11 +15,11 @@ from kstore.cli.options import (
     digestfile_option,
     progress_option,
     quiet_option,
-    signing_options,
-    trust_options,
+    with_referrers_option,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import signing_options, trust_options
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions, SigningOptions
@@ -44,6 +44,7 @@ __all__ = ["command"]
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", metavar="DESTINATION")
 @copy_options()
+@with_referrers_option
 @retry_option
 @digestfile_option
 @quiet_option("No progress, only errors")
@@ -57,6 +58,7 @@ def command(
     source: str,
     destination: str,
     options: CopyOptions,
+    with_referrers: bool,
     retries: int,
     digestfile: Path | None,
     quiet: bool,
@@ -92,6 +94,7 @@ def command(
             options,
             policy=policy,
             retries=retries,
+            with_referrers=with_referrers,
             progress=sink,
             cancel=session.cancel,
         )

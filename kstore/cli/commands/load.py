@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from kstore.cli.grammar import declare
-from kstore.cli.options import progress_option, quiet_option, trust_options
+from kstore.cli.options import progress_option, quiet_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import trust_options
 from kstore.cli.text import NONE, short_id
 from kstore.errors import InvalidInputError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -46,9 +47,10 @@ def command(
 ) -> None:
     """Remember credentials for a registry, after trying them.
 
-    REGISTRY is HOST[:PORT].  The file is the one podman uses; its mode is 0600.
+    REGISTRY is HOST[:PORT], with /NAMESPACE for credentials of a part of it.  They are kept where
+    podman keeps them: in a file of mode 0600, or with the credential helper that it names.
     """
-    from kstore.operations.login import log_in, logged_in_as
+    from kstore.operations.login import log_in, logged_in_as, registry_key
     from kstore.registry import parse_creds
 
     files = session.app.auth_files(registry)
@@ -63,9 +65,10 @@ def command(
     if ":" in user:
         raise InvalidInputError("a user name cannot contain ':'")
     credentials = parse_creds(f"{user}:{secret}")
-    settings = session.app.registry_settings(registry)
+    settings = session.app.settings_at(registry_key(registry_name), registry)
     result = log_in(registry_name, credentials, files, settings, warn=session.warn)
-    session.show(f"credentials for {result.registry} are kept in {result.file}")
+    place = result.place if isinstance(result.place, Path) else f"docker-credential-{result.place}"
+    session.show(f"credentials for {result.registry} are kept in {place}")
     write("Login Succeeded!")
 
 

@@ -32,7 +32,10 @@ __all__ = ["command"]
 def command(
     session: Session, registry: str | None, everywhere: bool, authfile: Path | None
 ) -> None:
-    """Forget the credentials for a registry."""
+    """Forget the credentials for a registry.
+
+    REGISTRY is what was given to login: HOST[:PORT][/NAMESPACE].
+    """
     from kstore.app import RegistryOptions
     from kstore.operations.login import log_out
 

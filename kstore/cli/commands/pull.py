@@ -12,10 +12,11 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     registry_options,
-    trust_options,
+    with_referrers_option,
 )
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import attachments_option, trust_options
 from kstore.cli.text import short_id
 from kstore.errors import KstoreError
 
@@ -39,9 +40,11 @@ __all__ = ["command"]
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("-a", "--all-tags", is_flag=True, help="Every tag of the repository NAME")
 @platform_option
+@with_referrers_option
 @quiet_option("No progress, only the image ID")
 @progress_option
 @registry_options
+@attachments_option
 @trust_options
 @pass_session
 def command(
@@ -49,6 +52,7 @@ def command(
     names: tuple[str, ...],
     all_tags: bool,
     platform: Platform | None,
+    with_referrers: bool,
     quiet: bool,
     progress: str,
     registry: RegistryOptions,
@@ -56,9 +60,9 @@ def command(
 ) -> None:
     """Bring images from a registry into the store.
 
-    NAME is [REGISTRY/]REPOSITORY[:TAG][@DIGEST]; without a registry, docker.io.  Layers that are
-    in the store are not fetched again, and a pull that was stopped goes on where it was.  Prints
-    the image ID.
+    NAME is [REGISTRY/]REPOSITORY[:TAG][@DIGEST]; without a registry it means what registries.conf
+    says, by default docker.io.  Layers that are in the store are not fetched again, and a pull that
+    was stopped goes on where it was.  Prints the image ID.
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import PULLING
@@ -67,7 +71,9 @@ def command(
     session.on_interrupt = (
         "finished layers and partial downloads are kept, and the next pull goes on from there"
     )
-    options = PullOptions(platform=platform, all_tags=all_tags, policy=policy)
+    options = PullOptions(
+        platform=platform, all_tags=all_tags, with_referrers=with_referrers, policy=policy
+    )
     with (
         session.open_store("pull") as store,
         session.app.transports(store, registry, session.cancel) as transports,

@@ -15,11 +15,11 @@ from kstore.cli.options import (
     quiet_option,
     registry_options,
     remove_signatures_option,
-    signing_options,
-    trust_options,
+    with_referrers_option,
 )
 from kstore.cli.output import write_digest_file
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import signing_options, trust_options
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions, SigningOptions
@@ -35,10 +35,15 @@ __all__ = ["command"]
         ("kstore push app registry.example.org/team/app:1", "under another name"),
         ("kstore push --digestfile digest.txt app quay.io/me/app", "note what was pushed"),
         ("kstore push --sign-by me@example.org app quay.io/me/app", "and vouch for it"),
+        (
+            "kstore push --sign-by-sigstore-private-key me.private app quay.io/me/app",
+            "signed; 'kstore generate-key me' makes the key",
+        ),
     ),
 )
 @image_argument()
 @click.argument("destination", required=False)
+@with_referrers_option
 @quiet_option("No progress, only errors")
 @progress_option
 @digestfile_option
@@ -51,6 +56,7 @@ def command(
     session: Session,
     image: str,
     destination: str | None,
+    with_referrers: bool,
     quiet: bool,
     progress: str,
     digestfile: Path | None,
@@ -72,6 +78,7 @@ def command(
     options = PushOptions(
         signers=session.app.signers(signing),
         sign_identity=signing.image_name,
+        with_referrers=with_referrers,
         remove_signatures=remove_signatures,
         policy=policy,
     )

@@ -12,9 +12,9 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     remove_signatures_option,
-    trust_options,
 )
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import trust_options
 
 if TYPE_CHECKING:
     from kstore.compression import Kind

@@ -42,7 +42,7 @@ _LIMIT = 25
     default=_LIMIT,
     show_default=True,
     metavar="COUNT",
-    help="At most so many results",
+    help="At most so many results of a registry",
 )
 @click.option(
     "-f",
@@ -70,8 +70,9 @@ def command(
 ) -> None:
     """Find repositories at a registry whose names have TERM in them.
 
-    Without a registry, Docker Hub is asked, which also looks into descriptions.  Others tell the
-    names in their catalog, if they do.  Unknown stars and marks are left blank.
+    Without a registry, those that registries.conf has for short names are asked, and if it has none
+    Docker Hub, which also looks into descriptions.  Others tell the names in their catalog, if they
+    do.  Unknown stars and marks are left blank.
     """
     shape = Form(form, _FIELDS)
     if list_tags and filters:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from kstore.cli.grammar import declare
-from kstore.cli.options import image_argument, registry_options, signing_options
+from kstore.cli.options import image_argument, registry_options
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import signing_options
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions, SigningOptions
@@ -21,6 +22,7 @@ __all__ = ["command"]
     "sign",
     examples=(
         ("kstore sign --sign-by me@example.org app:1", "in the store; a push takes it along"),
+        ("kstore sign --sign-by-sigstore-private-key me.private app:1", "by a sigstore key"),
         (
             "kstore sign --sign-by me@example.org docker://quay.io/me/app:1",
             "at a registry, where registries.d says that signatures are",
@@ -41,7 +43,7 @@ def command(
     """
     from kstore.operations.sign import image_reference, sign_image
 
-    if not signing.gpg_keys:
+    if not signing.gpg_keys and signing.sigstore_key is None:
         raise click.UsageError("--sign-by says whose signature it is to be")
     signers = session.app.signers(signing)
     with session.transports("sign", registry) as transports:

@@ -11,14 +11,10 @@ import click
 from kstore.cli.copying import both_transports, copy_options, retry_option
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
-from kstore.cli.options import (
-    both_registries_options,
-    progress_option,
-    quiet_option,
-    trust_options,
-)
+from kstore.cli.options import both_registries_options, progress_option, quiet_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import trust_options
 from kstore.cli.text import plural, printable
 
 if TYPE_CHECKING:

@@ -51,9 +51,10 @@ def command(
 ) -> None:
     """Check that an image is signed as it must be.
 
-    IMAGE is a name or an ID of the store, or transport:reference.  A rule of the policy that looks
-    at no signature is not enough.  Every image of an index is checked.  Prints the digests that
-    are good; the exit code is 7 if one is not.
+    IMAGE is a name or an ID of the store, or transport:reference.  A name of the store is judged by
+    the rule for its registry.  A rule of the policy that looks at no signature is not enough.
+    Every image of an index is checked.  Prints the digests that are good; the exit code is 7 if
+    one is not.
     """
     from kstore.app import TrustOptions
     from kstore.operations.sign import image_reference, verify_image
@@ -66,6 +67,6 @@ def command(
 
         trust = signed_by_keys(keys)
     with session.transports("verify", registry, read_only=True) as transports:
-        verdict = verify_image(image_reference(transports, image), trust)
+        verdict = verify_image(transports, image_reference(transports, image), trust)
     for digest in verdict.manifests:
         write(str(digest))

@@ -19,7 +19,9 @@ from kstore.errors import (
     StorageError,
     StorageFullError,
 )
+from kstore.formats import archive_output
 from kstore.formats.archive_output import ArchiveOutput
+from tests.support.scripts import read_line, started
 
 
 def listed(directory: Path) -> list[str]:
@@ -32,6 +34,34 @@ def write(target: Path, data: bytes = b"content") -> None:
         output.commit()
 
 
+@pytest.fixture(params=["nameless", "named"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How an unfinished file is kept: the other way is for file systems that know no better."""
+    if request.param == "named":
+        monkeypatch.setattr(archive_output, "_open_nameless", lambda directory: None)
+    return str(request.param)
+
+
+WRITER = """
+    import sys
+    from pathlib import Path
+    from kstore.formats.archive_output import ArchiveOutput
+
+    with ArchiveOutput(Path(sys.argv[1])) as output:
+        output.write(bytes(1 << 20))
+        print("writing", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
+    with started(WRITER, str(tmp_path / "a.tar")) as writer:
+        assert read_line(writer) == "writing"
+        assert listed(tmp_path) == []
+    assert listed(tmp_path) == []
+
+
+@pytest.mark.usefixtures("way")
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "a.tar"
     with ArchiveOutput(target) as output:
@@ -43,6 +73,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     assert listed(tmp_path) == ["a.tar"]
 
 
+@pytest.mark.usefixtures("way")
 def test_the_mode_is_what_the_umask_leaves(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -52,6 +83,25 @@ def test_the_mode_is_what_the_umask_leaves(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.tar").stat().st_mode) == 0o640
 
 
+@pytest.mark.usefixtures("way")
+def test_a_file_can_be_cut_off_and_written_on(tmp_path: Path) -> None:
+    with ArchiveOutput(tmp_path / "a.tar") as output:
+        output.write(b"good, wrong and long")
+        assert output.cut(6)
+        output.write(b"right")
+        output.commit()
+    assert (tmp_path / "a.tar").read_bytes() == b"good, right"
+
+
+def test_what_went_down_a_pipe_cannot_be_cut_off() -> None:
+    stream = io.BytesIO()
+    with ArchiveOutput(stream) as output:
+        output.write(b"gone")
+        assert not output.cut(0)
+    assert stream.getvalue() == b"gone"
+
+
+@pytest.mark.usefixtures("way")
 def test_without_commit_nothing_stays(tmp_path: Path) -> None:
     with ArchiveOutput(tmp_path / "a.tar") as output:
         output.write(b"x" * 1_000_000)
@@ -62,6 +112,7 @@ def test_without_commit_nothing_stays(tmp_path: Path) -> None:
     assert listed(tmp_path) == []
 
 
+@pytest.mark.usefixtures("way")
 def test_a_file_that_exists_is_refused_and_stays(tmp_path: Path) -> None:
     target = tmp_path / "a.tar"
     target.write_bytes(b"mine")
@@ -71,6 +122,7 @@ def test_a_file_that_exists_is_refused_and_stays(tmp_path: Path) -> None:
     assert listed(tmp_path) == ["a.tar"]
 
 
+@pytest.mark.usefixtures("way")
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "a.tar"
     with ArchiveOutput(target) as output:
@@ -82,6 +134,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert listed(tmp_path) == ["a.tar"]
 
 
+@pytest.mark.usefixtures("way")
 def test_an_empty_file_is_filled_and_keeps_its_mode(tmp_path: Path) -> None:
     target = tmp_path / "made-by-mktemp"
     target.touch(mode=0o600)
@@ -90,6 +143,7 @@ def test_an_empty_file_is_filled_and_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
+@pytest.mark.usefixtures("way")
 def test_a_link_keeps_leading_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there/a.tar")
@@ -137,6 +191,7 @@ def test_a_closed_pipe_is_one_clean_error() -> None:
             output.write(b"x" * 100_000)
 
 
+@pytest.mark.usefixtures("way")
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -49,6 +49,7 @@ from tests.support.images import random_image
 from tests.support.layers import image_of
 from tests.support.stores import listing, put_image
 
+SIGNATURE = b"\x89 anything: nobody looks inside"
 MOMENT = dt.datetime(2024, 5, 6, 7, 8, 9, tzinfo=dt.UTC)
 
 
@@ -226,12 +227,21 @@ def test_nothing_changed_means_no_byte_changed(own: FixtureStore) -> None:
         manifest = parse_image(own.b.raw)
         for descriptor in manifest.blobs:
             assert blob(source, descriptor) == own.b.blobs[descriptor.digest]
-        assert source.read_signatures() == ()
+        assert list(source.read_signatures()) == []
         with pytest.raises(ManifestNotFoundError):
             source.read_manifest(own.a.raw.digest)
         missing = own.a.layers[0]
         with pytest.raises(BlobNotFoundError, match=str(missing.digest)):
             source.open_blob(missing)
+
+
+def test_signatures_stay_with_the_manifest_they_are_of(own: FixtureStore) -> None:
+    own.store.add_signatures(own.b.raw.digest, [SIGNATURE])
+    data = get_image_copy_data(own.store, "foobar")
+    with data.make_image_ref().open_image() as image:
+        assert list(image.signatures) == [SIGNATURE]
+    with data.make_image_ref(mt.DOCKER_MANIFEST).open_image() as image:
+        assert list(image.signatures) == []
 
 
 def test_another_manifest_type_leaves_config_and_layers_as_they_are(own: FixtureStore) -> None:

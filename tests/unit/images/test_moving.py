@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kstore.app import App, RegistryOptions
+from kstore.app import App, RegistryOptions, SigningOptions, TrustOptions
 from kstore.copier.progress import Event
 from kstore.errors import (
     ImageNotFoundError,
@@ -14,6 +17,7 @@ from kstore.errors import (
     InvalidReferenceError,
     KstoreError,
     NotFoundError,
+    PolicyRejectedError,
     UnsupportedError,
 )
 from kstore.images import DEFAULT_REGISTRY, CopyOptions, find_image, pull_image, push_image
@@ -23,6 +27,7 @@ from kstore.store import ImageRecord, Store
 from tests.support.dockertars import modern_docker, tar_of
 from tests.support.faultserver import Basic, FaultServer
 from tests.support.fixturestore import FixtureStore
+from tests.support.gpgkeys import GpgHome
 from tests.support.images import TestImage, random_image, write_oci_layout
 
 PLAIN = CopyOptions(registry=RegistryOptions(tls_verify=False))
@@ -173,6 +178,80 @@ def test_an_archive_without_images_is_an_error(store: Store, app: App, tmp_path:
         pull_image(store, app, f"docker-archive:{path}")
 
 
+# ---- trust
+
+
+REJECT = {"default": [{"type": "reject"}]}
+
+
+def policy_file(path: Path, policy: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(policy))
+    return path
+
+
+@pytest.mark.parametrize("text", ["docker-archive:{0}/x.tar", "docker-archive:{0}/x.tar:a.io/x:1"])
+def test_a_policy_that_is_named_counts_for_everything_that_is_pulled(
+    store: Store, app: App, tmp_path: Path, text: str
+) -> None:
+    image = random_image(1, compression="none")
+    (tmp_path / "x.tar").write_bytes(tar_of(modern_docker({"a.io/x:1": image})))
+    trust = TrustOptions(policy=policy_file(tmp_path / "reject.json", REJECT))
+    text = text.format(tmp_path)
+    with pytest.raises(PolicyRejectedError):
+        pull_image(store, app, text, options=CopyOptions(trust=trust))
+    assert store.images() == []
+    assert names(pull_image(store, app, text)) == [["a.io/x:1"]]
+
+
+def test_the_policy_of_the_machine_counts_if_none_is_named(
+    own: FixtureStore, tmp_path: Path
+) -> None:
+    policy_file(tmp_path / "config" / "containers" / "policy.json", REJECT)
+    app = App(load({"XDG_CONFIG_HOME": str(tmp_path / "config")}, root=own.store.root))
+    with FaultServer() as server:
+        name = offer(server, random_image(1), "v1")
+        with pytest.raises(PolicyRejectedError):
+            pull_image(own.store, app, name, options=PLAIN)
+        options = replace(PLAIN, trust=TrustOptions(insecure=True))
+        assert names(pull_image(own.store, app, name, options=options)) == [[name]]
+
+
+@pytest.mark.peer
+def test_what_is_signed_when_it_is_pushed_is_trusted_when_it_is_pulled(
+    own: FixtureStore, tmp_path: Path
+) -> None:
+    with GpgHome() as home:
+        key, other = home.make("Alice <alice@example.org>"), home.make("Eve <eve@example.org>")
+        settings = replace(load({}, root=own.store.root), gnupg_home=home.path)
+        app = App(settings)
+        signing = SigningOptions((key,), identity="a.io/foobar:1")
+        place = f"dir:{tmp_path / 'signed'}"
+        push_image(own.store, app, "foobar", place, CopyOptions(signing=signing))
+        public = {}
+        for each in (key, other):
+            public[each] = tmp_path / f"{each}.gpg"
+            public[each].write_bytes(home.export(each))
+    with Store.open(tmp_path / "second", command="test") as second:
+        for each, trusted in ((other, False), (key, True)):
+            rule = {
+                "type": "signedBy",
+                "keyType": "GPGKeys",
+                "keyPath": str(public[each]),
+                "signedIdentity": {"type": "exactReference", "dockerReference": "a.io/foobar:1"},
+            }
+            policy = policy_file(tmp_path / "policy.json", {"default": [rule]})
+            options = CopyOptions(trust=TrustOptions(policy=policy))
+            if trusted:
+                assert [image.id for image in pull_image(second, app, place, options=options)] == [
+                    own.b.id
+                ]
+            else:
+                with pytest.raises(PolicyRejectedError):
+                    pull_image(second, app, place, options=options)
+                assert second.images() == []
+
+
 # ---- pushing
 
 
@@ -183,6 +262,15 @@ def test_an_image_is_pushed_as_it_is(own: FixtureStore, app: App) -> None:
             assert result.digest == own.b.raw.digest
         for path in ("a/b", "a/c"):
             assert server.manifests[path]["1"] == (own.b.raw.media_type, own.b.raw.data)
+
+
+def test_an_image_is_pushed_by_a_name_and_an_id_that_agree(
+    own: FixtureStore, app: App, tmp_path: Path
+) -> None:
+    destination = f"oci:{tmp_path / 'out'}:x"
+    assert push_image(own.store, app, f"foobar@{own.b.id}", destination).digest == own.b.raw.digest
+    with pytest.raises(ImageNotFoundError):
+        push_image(own.store, app, f"foobar@{own.a.id}", destination)
 
 
 @pytest.mark.parametrize("kind", ["none", "zstd"])

@@ -34,7 +34,7 @@ def test_credentials_that_work_are_kept_and_forgotten(
     server: FaultServer, files: AuthFiles, form: str
 ) -> None:
     result = log_in(form.format(server.host), ANN, files, PLAIN_HTTP)
-    assert (result.registry, result.file) == (server.host, files.explicit)
+    assert (result.registry, result.place) == (server.host, files.explicit)
     assert logged_in_as(server.host, files) == "ann"
     log_out(server.host, files)
     with pytest.raises(AuthError):
@@ -70,7 +70,20 @@ def test_a_file_that_cannot_be_written_is_answered_with_the_option(
     assert "--authfile" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("registry", ["", "a/b", "user@host", "a b", "https://"])
+def test_credentials_of_a_namespace_are_kept_apart(server: FaultServer, files: AuthFiles) -> None:
+    result = log_in(f"{server.host}/team", ANN, files, PLAIN_HTTP)
+    assert result.registry == f"{server.host}/team"
+    assert logged_in_as(f"{server.host}/team", files) == "ann"
+    with pytest.raises(AuthError):
+        logged_in_as(server.host, files)
+    log_out(f"{server.host}/team/", files)
+    with pytest.raises(AuthError):
+        logged_in_as(f"{server.host}/team", files)
+
+
+@pytest.mark.parametrize(
+    "registry", ["", "a/b", "r.io/UP", "r.io//x", "r.io/x:1", "user@host", "a b", "https://"]
+)
 def test_what_is_no_registry_is_refused(files: AuthFiles, registry: str) -> None:
     with pytest.raises(InvalidInputError):
         log_in(registry, ANN, files, PLAIN_HTTP)

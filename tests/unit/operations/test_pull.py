@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kstore.app import App, RegistryOptions
 from kstore.errors import (
     InvalidInputError,
     InvalidReferenceError,
     KstoreError,
+    NotFoundError,
     UnsupportedError,
 )
 from kstore.operations.pull import PullOptions, PullResult, pull_image
 from kstore.operations.push import push_image
 from kstore.platforms import Platform, host_platform
+from kstore.settings import load
 from kstore.store import Store
 from kstore.transports import Transports
+from tests.support.faultserver import FaultServer
 from tests.support.images import random_artifact, random_image
 from tests.support.localregistry import LocalRegistry, serve
 
@@ -123,3 +128,34 @@ def test_an_image_that_is_not_in_a_registry_is_not_pulled(
 ) -> None:
     with pytest.raises(UnsupportedError):
         pull_image(store, transports, text)
+
+
+def test_a_choice_among_registries_is_remembered_once_it_has_proved_right(
+    store: Store, faulty: FaultServer, tmp_path: Path
+) -> None:
+    conf, recorded = tmp_path / "registries.conf", tmp_path / "cache/short-names.conf"
+    conf.write_text(
+        f'unqualified-search-registries = ["127.0.0.1:1", "{faulty.host}"]\n'
+        f'short-name-mode = "enforcing"\n'
+    )
+    settings = replace(load({}, root=store.root), registries_only=conf, short_names=recorded)
+    image = random_image(1)
+    for data in image.blobs.values():
+        faulty.add_blob(data, "team/app")
+    asked: list[tuple[str, ...]] = []
+
+    def choose(short: str, names: Sequence[str]) -> str:
+        asked.append((short, *names))
+        return names[1]
+
+    app = App(settings, choose=choose)
+    with app.transports(store, RegistryOptions(tls_verify=False)) as transports:
+        with pytest.raises(NotFoundError):
+            pull_image(store, transports, "team/app:v1")
+        assert not recorded.exists(), "nothing was found there"
+        faulty.add_manifest(image.raw.data, image.raw.media_type, "team/app", "v1")
+        result = pull_image(store, transports, "team/app:v1")
+        assert str(result.pulled[0].name) == f"{faulty.host}/team/app:v1"
+        pull_image(store, transports, "team/app:v1")
+    wanted = ("team/app", "127.0.0.1:1/team/app:v1", f"{faulty.host}/team/app:v1")
+    assert asked == [wanted, wanted], "the third time it is known"

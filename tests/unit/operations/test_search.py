@@ -15,6 +15,7 @@ from kstore.errors import AuthError, InvalidInputError, RemoteError
 from kstore.operations import search
 from kstore.operations.search import search_images
 from kstore.registry import RegistryClient, RegistrySettings
+from kstore.registry.registriesconf import Peer
 from kstore.transports import Transports
 
 Answer = Callable[[str, dict[str, list[str]]], tuple[int, Any]]
@@ -167,8 +168,8 @@ def test_docker_hub_is_asked_where_it_searches(registry: Registry) -> None:
     registry.answer = v1(*HITS)
     asked: list[str] = []
 
-    def connect(host: str) -> RegistryClient:
-        asked.append(host)
+    def connect(peer: Peer) -> RegistryClient:
+        asked.append(peer.host)
         return RegistryClient(registry.host, RegistrySettings(tls_verify=False))
 
     from kstore.streams import Cancel

@@ -1,16 +1,27 @@
 from __future__ import annotations
 
+import io
 import threading
 import time
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from kstore.descriptor import Descriptor
+from kstore.digest import Digest
 from kstore.errors import AuthError, IntegrityError, RemoteError
 from kstore.registry import Credentials, RegistryClient
 from kstore.registry.auth import token_server
 from kstore.registry.urls import Origin
-from tests.support.faultserver import Basic, Bearer, Fault, FaultServer
+from tests.support.faultserver import (
+    Basic,
+    Bearer,
+    Fault,
+    FaultServer,
+    make_authority,
+    make_certificate,
+)
 from tests.unit.registry.conftest import ClientFactory, always
 
 USER = ("ann", "s3cret-word")
@@ -295,6 +306,41 @@ def test_a_realm_within_the_rules_is_used(realm: str, registry: Origin, allow_ht
     url, trusted = token_server(realm, registry, allow_http=allow_http)
     assert trusted == ("registry.example" in realm)
     assert url.target.startswith("/token")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_token_server_needs_a_certificate_as_the_registry_does(
+    tmp_path: Path, make_client: ClientFactory, trusted: bool
+) -> None:
+    authority, pair = make_authority(tmp_path)
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs/ca.crt").write_bytes(authority.read_bytes())
+    with (
+        FaultServer(tls=pair) as registry,
+        FaultServer(tls=pair if trusted else make_certificate(stranger)) as tokens,
+    ):
+        tokens.auth = Bearer(user=("ann", "s3cret-word"))
+        registry.auth = Bearer(realm=f"{tokens.url}/token", tokens=tokens.auth.tokens)
+        client = make_client(
+            registry, always(), cert_dir=tmp_path / "certs", tls_verify=True, attempts=1
+        )
+        if trusted:
+            client.ping()
+            return
+        with pytest.raises(RemoteError, match="is not trusted"):
+            client.ping()
+        assert tokens.requests == [], "no password leaves before the certificate is checked"
+
+
+def test_a_refused_push_names_the_repository(
+    server: FaultServer, make_client: ClientFactory
+) -> None:
+    server.auth = Basic(("ann", "secret"))
+    blob = Descriptor("x/y", Digest.of(b"data"), 4)
+    with pytest.raises(AuthError, match=r"refuses anonymous access for team/app \("):
+        make_client(server).upload_blob("team/app", blob, lambda at: io.BytesIO(b"data"[at:]))
 
 
 def test_a_realms_own_query_is_kept(stocked: FaultServer, client: RegistryClient) -> None:

@@ -4,13 +4,24 @@ import base64
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kstore.errors import InvalidInputError, NotFoundError, StorageError, UnsupportedError
-from kstore.registry import AuthFiles, Credentials, parse_creds
+from kstore.errors import (
+    AuthError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+)
+from kstore.registry import AuthFiles, Credentials, parse_creds, privatefile
+from kstore.registry.authfiles import FILES
+from kstore.registry.credential_programs import CredentialPrograms
+from tests.support.credentialprogram import answer, install
 
 
 def pair(user: str, password: str) -> dict[str, str]:
@@ -109,17 +120,142 @@ def test_an_empty_entry_counts_as_none(tmp_path: Path) -> None:
     assert files.lookup("r.io", "") == Credentials("u", "p")
 
 
+def with_helper(files: AuthFiles, directory: Path, **changes: Any) -> AuthFiles:
+    return replace(files, programs=CredentialPrograms((directory,)), **changes)
+
+
 @pytest.mark.parametrize(
-    "more", [{"credHelpers": {"r.io": "ecr-login"}}, {"credsStore": "osxkeychain"}]
+    "more", [{"credHelpers": {"r.io": "gone"}}, {"credsStore": "gone"}], ids=["own", "store"]
 )
-def test_a_helper_is_named_if_it_is_the_only_match(tmp_path: Path, more: dict[str, Any]) -> None:
-    files = auth_file(tmp_path / "a", {"r.io": {}}, **more)
-    with pytest.raises(UnsupportedError, match="ecr-login|osxkeychain"):
-        files.lookup("r.io", "x")
-    assert files.lookup("q.io", "x") is None
+def test_a_helper_that_is_missing_is_an_error_and_nobody_else_is_asked(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    auth_file(tmp_path / "a", {"r.io": {}}, **more)
     auth_file(tmp_path / "b", {"r.io": pair("u", "p")})
-    both = AuthFiles((tmp_path / "a", tmp_path / "b"))
-    assert both.lookup("r.io", "x") == Credentials("u", "p")
+    files = AuthFiles((tmp_path / "a", tmp_path / "b"))
+    with pytest.raises(AuthError, match="docker-credential-gone is not installed"):
+        files.lookup("r.io", "x")
+    assert files.lookup("q.io", "x") is None, "nothing says that it has something of q.io"
+
+
+@pytest.mark.parametrize(
+    ("document", "user"),
+    [
+        ({"credHelpers": {"r.io": "h"}}, "helper"),
+        ({"credHelpers": {"r.io": "h"}, "auths": {"r.io": pair("file", "p")}}, "helper"),
+        ({"credHelpers": {"q.io": "h"}, "auths": {"r.io": pair("file", "p")}}, "file"),
+        ({"credsStore": "h", "auths": {"r.io": {}}}, "helper"),
+        ({"credsStore": "h"}, "helper"),
+        ({"credsStore": "h", "auths": {"r.io": pair("file", "p")}}, "file"),
+        ({"credsStore": "gone", "credHelpers": {"r.io": "h"}}, "helper"),
+    ],
+    ids=["own", "own-first", "of-another", "marked", "unmarked", "entry-first", "own-before-store"],
+)
+def test_the_helper_a_file_names_is_asked_in_dockers_order(
+    file: Path, tmp_path: Path, document: dict[str, Any], user: str
+) -> None:
+    (install(tmp_path / "bin", "h") / "r.io").write_text(answer("helper", "p"))
+    file.write_text(json.dumps(document))
+    files = with_helper(AuthFiles((file,)), tmp_path / "bin")
+    assert files.lookup("r.io", "ns/x") == Credentials(user, "p")
+
+
+def test_a_helper_without_an_entry_leaves_the_question_to_the_next_file(tmp_path: Path) -> None:
+    install(tmp_path / "bin", "h")
+    auth_file(tmp_path / "a", {}, credHelpers={"r.io": "h"})
+    auth_file(tmp_path / "b", {"r.io": pair("u", "p")})
+    files = with_helper(AuthFiles((tmp_path / "a", tmp_path / "b")), tmp_path / "bin")
+    assert files.lookup("r.io", "x") == Credentials("u", "p")
+
+
+def test_a_helper_knows_docker_io_by_dockers_name(file: Path, tmp_path: Path) -> None:
+    entries = install(tmp_path / "bin", "h")
+    (entries / "https:__index.docker.io_v1_").write_text(answer("hub", "p"))
+    files = with_helper(auth_file(file, {}, credsStore="h"), tmp_path / "bin")
+    assert files.lookup("docker.io", "library/x") == Credentials("hub", "p")
+
+
+def test_helpers_of_the_configuration_are_asked_in_its_order(file: Path, tmp_path: Path) -> None:
+    (install(tmp_path / "bin", "h") / "r.io").write_text(answer("helper", "p"))
+    files = auth_file(file, {"r.io": pair("file", "p")})
+    first = with_helper(files, tmp_path / "bin", order=("h", FILES))
+    last = with_helper(files, tmp_path / "bin", order=(FILES, "h"))
+    assert first.lookup("r.io", "x") == Credentials("helper", "p")
+    assert last.lookup("r.io", "x") == Credentials("file", "p")
+    assert with_helper(files, tmp_path / "bin", order=()).lookup("r.io", "x") is None
+
+
+@pytest.mark.parametrize(
+    ("document", "order", "mark"),
+    [
+        ({"credHelpers": {"r.io": "h"}}, (FILES,), None),
+        ({"credsStore": "h"}, (FILES,), {"r.io": {}}),
+        ({}, ("h", FILES), None),
+    ],
+    ids=["own", "store", "configured"],
+)
+def test_what_belongs_to_a_helper_is_stored_and_erased_there(
+    file: Path,
+    tmp_path: Path,
+    document: dict[str, Any],
+    order: tuple[str, ...],
+    mark: dict[str, Any] | None,
+) -> None:
+    entries = install(tmp_path / "bin", "h")
+    file.write_text(json.dumps(document))
+    files = with_helper(AuthFiles((file,)), tmp_path / "bin", order=order)
+    assert files.store("r.io", Credentials("u", "s3cret-word")) == "h"
+    assert "s3cret-word" not in file.read_text()
+    assert json.loads(file.read_text()).get("auths") == mark
+    assert files.lookup("r.io", "x") == Credentials("u", "s3cret-word")
+    with pytest.raises(InvalidInputError, match="whole registries"):
+        with_helper(files, tmp_path / "bin", order=("h",)).store("r.io/ns", Credentials("u", "p"))
+    assert files.erase("r.io") in ("h", file)
+    assert not (entries / "r.io").exists()
+    with pytest.raises(NotFoundError):
+        files.erase("r.io")
+
+
+def test_everything_is_erased_from_helpers_too(file: Path, tmp_path: Path) -> None:
+    entries = install(tmp_path / "bin", "h")
+    (entries / "r.io").write_text(answer("u", "p"))
+    files = auth_file(file, {"q.io": pair("u", "p")}, credHelpers={"r.io": "h"})
+    with_helper(files, tmp_path / "bin").erase_all()
+    assert not (entries / "r.io").exists()
+    assert json.loads(file.read_text()) == {"auths": {}, "credHelpers": {"r.io": "h"}}
+
+
+def test_the_flat_file_of_old_dockers_is_read_and_changed(tmp_path: Path) -> None:
+    file = tmp_path / ".dockercfg"
+    file.write_text(json.dumps({"https://r.io/v1/": pair("u", "p"), "q.io": pair("q", "p")}))
+    files = AuthFiles((tmp_path / "auth.json", file))
+    assert files.lookup("r.io", "a/b") == Credentials("u", "p")
+    files.erase("r.io")
+    assert json.loads(file.read_text()) == {"q.io": pair("q", "p")}
+
+
+def test_many_logins_at_once_lose_none(file: Path) -> None:
+    hosts = [f"r{number}.io" for number in range(24)]
+
+    def log_in(host: str) -> None:
+        AuthFiles((file,)).store(host, Credentials("u", "p"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(log_in, hosts))
+    assert sorted(json.loads(file.read_text())["auths"]) == sorted(hosts)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_file_another_process_holds_for_ever_is_given_up(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privatefile, "_PATIENCE", 0.1)
+    with (
+        privatefile.changing(file, "the file"),
+        pytest.raises(ConflictError, match="changed by another process"),
+    ):
+        AuthFiles((file,)).store("r.io", Credentials("u", "p"))
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(
@@ -133,6 +269,12 @@ def test_a_damaged_file_is_named_and_its_secrets_are_not(file: Path, text: str) 
     with pytest.raises(StorageError, match=r"auth\.json") as caught:
         AuthFiles((file,)).lookup("r.io", "")
     assert "nocolon" not in str(caught.value)
+
+
+def test_a_file_that_is_not_json_is_named_with_the_line(file: Path) -> None:
+    file.write_text('{\n  "auths": {\n    "r.io": }\n}\n')
+    with pytest.raises(StorageError, match=r"auth\.json is not valid JSON: .*line 3"):
+        AuthFiles((file,)).lookup("r.io", "")
 
 
 def test_an_oversized_file_is_refused(file: Path) -> None:

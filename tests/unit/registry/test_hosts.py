@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kstore.errors import InvalidInputError, RemoteError
-from kstore.registry import RegistrySettings
+from kstore.registry import RegistrySettings, exchange
 from kstore.registry.hosts import registry_origin, tls_files
 from tests.support.faultserver import Fault, FaultServer, make_certificate
 from tests.unit.registry.conftest import ClientFactory
@@ -135,6 +136,50 @@ def test_a_server_that_is_no_http_server_is_recognised(make_client: ClientFactor
         thread = threading.Thread(target=greet, daemon=True)
         thread.start()
         with pytest.raises(RemoteError):
+            make_client(f"127.0.0.1:{listener.getsockname()[1]}", attempts=1).ping()
+        thread.join(5)
+
+
+def test_plain_http_is_not_waited_for_long_where_it_is_silent_to_tls(
+    make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "_TLS_GREETING", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            silent, _ = listener.accept()
+            with silent, contextlib.suppress(OSError):
+                while True:  # until the listener is shut down
+                    peer, _address = listener.accept()
+                    with peer:
+                        peer.recv(1000)
+                        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        started = time.monotonic()
+        client = make_client(f"127.0.0.1:{listener.getsockname()[1]}", connect_timeout=60.0)
+        client.ping()
+        assert time.monotonic() - started < 30
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def test_a_slow_server_of_tls_is_not_taken_for_one_of_plain_http(
+    tmp_path: Path, make_client: ClientFactory
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for answer in (b"", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"):
+                peer, _address = listener.accept()
+                with peer, contextlib.suppress(OSError):
+                    peer.recv(1000)
+                    peer.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(RemoteError, match="does not speak TLS|cannot be reached|too early"):
             make_client(f"127.0.0.1:{listener.getsockname()[1]}", attempts=1).ping()
         thread.join(5)
 

@@ -135,6 +135,15 @@ def test_a_web_server_is_read_until_a_number_is_missing(
     assert all("authorization" not in record.headers for record in server.requests)
 
 
+def test_http_will_do_for_what_is_signed_although_registries_need_tls(
+    tmp_path: Path, server: SignatureServer
+) -> None:
+    server.files[f"/sigs/{PLACE}/signature-1"] = b"one"
+    section = Section(f"{server.url}/sigs", None)
+    place = Lookaside(section, tmp_path, RegistrySettings(), cancel=Cancel(), warn=warnings.warn)
+    assert place.read("team/app", DIGEST) == [b"one"]
+
+
 def test_a_web_server_is_not_written_to(tmp_path: Path, server: SignatureServer) -> None:
     place = web(tmp_path, server)
     assert not place.writable

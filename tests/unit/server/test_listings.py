@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import pytest
 
 from kstore import mediatypes as mt
 from kstore.digest import Digest
 from kstore.server import Limits, ServeSettings
+from tests.support.attachments import cosign_attachment, cosign_tag
 from tests.support.images import random_artifact, random_image
 from tests.support.localregistry import LocalRegistry, serve
 from tests.support.stores import put_image
@@ -17,7 +20,7 @@ def fill(registry: LocalRegistry, *names: str) -> None:
         put_image(store, random_image(1), *names)
 
 
-def follow(registry: LocalRegistry, url: str, key: str) -> list[list[str]]:
+def follow(registry: LocalRegistry, url: str, key: str) -> list[list[Any]]:
     """All pages from ``url`` on."""
     pages = []
     while url:
@@ -170,3 +173,44 @@ def test_nothing_refers_to_an_unknown_manifest(shared: LocalRegistry) -> None:
 def test_referrers_of_something_else_than_a_digest_are_refused(shared: LocalRegistry) -> None:
     answer = shared.ask("GET", "/v2/app/referrers/v1")
     assert (answer.status, answer.code) == (400, "DIGEST_INVALID")
+
+
+def test_referrers_come_page_by_page(registry: LocalRegistry) -> None:
+    subject = random_image(1).raw.descriptor
+    artifacts = [random_artifact(n, subject=subject, artifact_type=f"x/{n % 2}") for n in range(5)]
+    for artifact in artifacts:
+        registry.push("app", str(artifact.raw.digest), artifact)
+    digests = sorted(str(artifact.raw.digest) for artifact in artifacts)
+    pages = follow(registry, f"/v2/app/referrers/{subject.digest}?n=2", "manifests")
+    assert [[each["digest"] for each in page] for page in pages] == [
+        digests[:2],
+        digests[2:4],
+        digests[4:],
+    ]
+    filtered = f"/v2/app/referrers/{subject.digest}?n=1&artifactType=x/1"
+    odd = [each for page in follow(registry, filtered, "manifests") for each in page]
+    assert [each["artifactType"] for each in odd] == ["x/1", "x/1"]
+
+
+def test_a_page_of_referrers_is_no_larger_than_a_manifest(
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = random_image(1).raw.descriptor
+    for number in range(3):
+        artifact = random_artifact(number, subject=subject)
+        registry.push("app", str(artifact.raw.digest), artifact)
+    url = f"/v2/app/referrers/{subject.digest}"
+    (whole,) = follow(registry, url, "manifests")
+    size = len(json.dumps(whole[0]))
+    monkeypatch.setattr("kstore.server.listings._MAX_INDEX", 2 * size + 20)
+    assert [len(page) for page in follow(registry, url, "manifests")] == [2, 1]
+    monkeypatch.setattr("kstore.server.listings._MAX_INDEX", 5)
+    assert [len(page) for page in follow(registry, url, "manifests")] == [1, 1, 1]
+
+
+def test_what_is_attached_by_a_tag_is_nobodys_referrer(registry: LocalRegistry) -> None:
+    image = random_image(1)
+    registry.push("app", "v1", image)
+    attached = cosign_attachment(b"signed")
+    registry.push("app", cosign_tag(image.raw.digest, "sig"), attached)
+    assert registry.ask("GET", f"/v2/app/referrers/{image.raw.digest}").json["manifests"] == []

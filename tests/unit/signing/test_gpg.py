@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError, NotFoundError, UnsupportedError
-from kstore.signing import gpg
+from kstore.errors import AuthError, InvalidInputError, NotFoundError, UnsupportedError
+from kstore.signing import gpg, gpgv
 from kstore.signing.claim import BadSignatureError
-from kstore.signing.gpg import export_key, secret_key, sign_message, verify_message
+from kstore.signing.gpg import export_key, secret_key, sign_message
 from kstore.signing.gpgsigner import GpgSigner
+from kstore.signing.gpgv import verify_message
 from kstore.signing.simple import parse_payload
 from tests.unit.signing.conftest import EARLIER, Keys
 
@@ -135,14 +136,14 @@ def test_a_signature_with_an_end_is_refused_after_it(keys: Keys) -> None:
 
 
 def test_the_payload_is_bounded_although_the_packets_are_in_order(keys: Keys, monkeypatch) -> None:
-    monkeypatch.setattr(gpg, "MAX_PAYLOAD", 100)
+    monkeypatch.setattr(gpgv, "MAX_PAYLOAD", 100)
     with pytest.raises(BadSignatureError, match="more than 100 bytes"):
         verify_message(keys.home.sign(b"x" * 101, keys.alice), keys.public)
 
 
 def test_a_gpgv_that_hangs_is_given_up(keys: Keys, tmp_path: Path, monkeypatch) -> None:
     _fake(tmp_path, "gpgv", "exec sleep 100", monkeypatch)
-    monkeypatch.setattr(gpg, "TIME_LIMIT", 0.2)
+    monkeypatch.setattr(gpgv, "TIME_LIMIT", 0.2)
     with pytest.raises(BadSignatureError, match="busy for too long"):
         verify_message(keys.home.sign(PAYLOAD, keys.alice), keys.public)
 
@@ -227,7 +228,7 @@ def test_one_gpgv_runs_for_one_signature_and_leaves_nothing(
 ) -> None:
     real = gpg.shutil.which("gpgv")
     _fake(tmp_path, "gpgv", f'echo run >>{tmp_path}/runs; exec {real} "$@"', monkeypatch)
-    monkeypatch.setattr(gpg.tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr(gpgv.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     verify_message(_two(keys), keys.public)
     assert (tmp_path / "runs").read_text() == "run\n"
@@ -301,6 +302,18 @@ def test_the_user_is_asked_when_the_agent_cannot_ask(keys: Keys) -> None:
     signer.sign(Digest.of(b"m"), "example.org/app:1")
     assert asked == [f"Passphrase of key {keys.locked}: "]
     _forget(keys)
+
+
+def test_where_nobody_can_be_asked_the_error_says_what_to_do(keys: Keys) -> None:
+    _forget(keys)
+
+    def ask(prompt: str) -> str:
+        raise AuthError("there is no terminal")
+
+    signer = GpgSigner("lock@", creator="test", home=keys.home.path, ask=ask)
+    with pytest.raises(InvalidInputError, match="its passphrase is needed") as raised:
+        signer.sign(Digest.of(b"m"), "example.org/app:1")
+    assert "--sign-passphrase-file" in str(raised.value.hint)
 
 
 def test_a_passphrase_of_two_lines_is_refused(keys: Keys) -> None:

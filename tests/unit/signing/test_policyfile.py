@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kstore.errors import InvalidInputError
 from kstore.reference import Named
@@ -235,3 +238,28 @@ def test_what_is_not_understood_makes_the_file_invalid(what: str) -> None:
 def test_what_is_no_json_is_said_with_its_place(data: bytes, reason: str) -> None:
     with pytest.raises(InvalidInputError, match=reason):
         parse_policy(data, "policy.json")
+
+
+WORDS = [
+    *("default", "transports", "docker", "dir", "", "/a", "type", "keyType", "GPGKeys", "keyPath"),
+    *("keyPaths", "keyData", "signedIdentity", "prefix", "signedPrefix", "fulcio", "pki", "a.org"),
+    *("signedBy", "sigstoreSigned", "reject", "matchExact", "remapIdentity", "exactReference"),
+    *("dockerReference", "dockerRepository", "rekorPublicKeyData", "baseLayerIdentity", KEY),
+]
+VALUES = st.recursive(
+    st.sampled_from([None, True, 0, 1.5, *WORDS]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner),
+    max_leaves=20,
+)
+
+
+@given(VALUES, st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=5))
+def test_whatever_stands_in_a_policy_it_is_understood_or_invalid(value: Any, more: Any) -> None:
+    for document in (
+        value,
+        {"default": [more]},
+        {"default": [GPG | more]},
+        {"default": [SIG | more]},
+    ):
+        with contextlib.suppress(InvalidInputError):
+            assert parse(document).default

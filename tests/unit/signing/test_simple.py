@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kstore.digest import Digest
 from kstore.signing.claim import BadSignatureError, Claim
@@ -92,3 +95,17 @@ def test_what_is_not_exactly_a_payload_is_refused(what: str) -> None:
     with pytest.raises(BadSignatureError) as raised:
         parse_payload(BAD[what])
     assert len(str(raised.value)) < 400
+
+
+KEYS = ["critical", "optional", "type", "image", "identity", "docker-manifest-digest", "creator"]
+VALUES = st.recursive(
+    st.sampled_from([None, True, 1, 0.5, "atomic container signature", str(DIGEST)]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner),
+    max_leaves=15,
+)
+
+
+@given(st.binary(max_size=50) | VALUES.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_claim_or_a_bad_signature(data: bytes) -> None:
+    with contextlib.suppress(BadSignatureError):
+        assert isinstance(parse_payload(data), Claim)

@@ -252,7 +252,7 @@ def test_a_writer_without_images_leaves_no_file(
     tmp_path: Path, transport: DockerArchiveTransport
 ) -> None:
     with transport.open_writer(f"{tmp_path}/a.tar"):
-        assert len(listed(tmp_path)) == 1
+        pass
     assert listed(tmp_path) == []
 
 

@@ -62,7 +62,7 @@ class Places:
             usual = self.path / "lookaside"
             return Lookaside(self.section, usual, FAST, cancel=Cancel(), warn=warnings.warn)
 
-        return DockerTransport(lambda host: RegistryClient(host, FAST), lookaside=place)
+        return DockerTransport(lambda peer: RegistryClient(peer.host, FAST), lookaside=place)
 
     def _docker(self, server: SignatureServer, name: str) -> ImageReference:
         return self.transport.reference(Named.parse(f"{server.host}/team/{name}"))

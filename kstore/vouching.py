@@ -1,0 +1,150 @@
+"""What a command line says about signatures: with which keys to sign, which images to trust."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kstore.errors import InvalidInputError, NotFoundError, StorageError
+from kstore.reference import Named
+from kstore.settings import Settings
+
+if TYPE_CHECKING:
+    from kstore.image import TrustPolicy
+    from kstore.signing.signer import Signer
+
+__all__ = [
+    "SigningOptions",
+    "TrustOptions",
+    "passphrase_of",
+    "policy_files",
+    "signers",
+    "trust_policy",
+]
+
+_MAX_PASSPHRASE_FILE = 64 * 1024
+
+#: Asks the user for a password; the argument is the prompt.
+Ask = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class SigningOptions:
+    """What a command line says about signing: with which keys of GnuPG, with which sigstore key
+    file, the file whose first line is their passphrase, and as what image (None: as what is
+    written)."""
+
+    gpg_keys: tuple[str, ...] = ()
+    sigstore_key: Path | None = None
+    passphrase_file: Path | None = None
+    identity: str | None = None
+
+    @property
+    def image_name(self) -> Named | None:
+        """``identity``, parsed; InvalidReferenceError."""
+        return Named.parse(self.identity) if self.identity is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustOptions:
+    """What a command line says about trust: ``policy`` is a file that counts instead of the
+    machine's, ``insecure`` accepts everything, ``require_signed`` nothing without a signature that
+    the policy checks."""
+
+    policy: Path | None = None
+    insecure: bool = False
+    require_signed: bool = False
+
+
+def signers(settings: Settings, options: SigningOptions, ask: Ask | None) -> tuple[Signer, ...]:
+    """The keys to sign with, ready to use.
+
+    Raises NotFoundError for a key or a file that is missing, AuthError for a passphrase that
+    is, and what is wrong with a key.
+    """
+    if not options.gpg_keys and options.sigstore_key is None:
+        return ()
+    passphrase = passphrase_of(options.passphrase_file)
+    ready = [_gpg_signer(settings, ask, key, passphrase) for key in options.gpg_keys]
+    if options.sigstore_key is not None:
+        ready.append(_sigstore_signer(ask, options.sigstore_key, passphrase))
+    return tuple(ready)
+
+
+def _gpg_signer(settings: Settings, ask: Ask | None, key: str, passphrase: bytes | None) -> Signer:
+    from kstore import __version__
+    from kstore.signing.gpgsigner import GpgSigner
+
+    return GpgSigner(
+        key,
+        creator=f"kstore {__version__}",
+        home=settings.gnupg_home,
+        passphrase=None if passphrase is None else passphrase.decode("latin-1"),
+        ask=ask,
+    )
+
+
+def _sigstore_signer(ask: Ask | None, file: Path, passphrase: bytes | None) -> Signer:
+    from kstore.signing.keyfile import MAX_KEY_FILE, is_encrypted
+    from kstore.signing.sigstore import SigstoreSigner
+
+    what = f"key file {file}"
+    key = _read_user_file(file, MAX_KEY_FILE, what)
+    if passphrase is None and is_encrypted(key) and ask is not None:
+        passphrase = ask(f"Passphrase of {file}: ").encode()
+    return SigstoreSigner(key, passphrase, what)
+
+
+def passphrase_of(file: Path | None) -> bytes | None:
+    """The first line of ``file``, None without a file; NotFoundError, InvalidInputError."""
+    if file is None:
+        return None
+    data = _read_user_file(file, _MAX_PASSPHRASE_FILE, f"passphrase file {file}")
+    return data.partition(b"\n")[0].removesuffix(b"\r")
+
+
+def trust_policy(settings: Settings, options: TrustOptions) -> TrustPolicy:
+    """Which images are trusted: by the policy file of this user or machine, if there is one.
+
+    The file is read when the first image is checked.
+    """
+    from kstore.signing.policy import AcceptAnything, FilePolicy
+
+    if options.insecure:
+        return AcceptAnything()
+    return FilePolicy(
+        policy_files(settings, options),
+        explicit=options.policy is not None,
+        required=options.require_signed,
+        check_scope=_check_scope,
+    )
+
+
+def policy_files(settings: Settings, options: TrustOptions) -> tuple[Path, ...]:
+    """The trust policies, of which the first that is there counts."""
+    return settings.policy_files if options.policy is None else (options.policy,)
+
+
+def _check_scope(transport: str, scope: str) -> None:
+    if transport == "docker":
+        return  # podman takes any, and one that matches nothing does no harm
+    from kstore.transports import validate_policy_scope
+
+    validate_policy_scope(transport, scope)
+
+
+def _read_user_file(path: Path, cap: int, what: str) -> bytes:
+    from kstore.blobs import storage_errors
+
+    try:
+        with storage_errors(f"read {what}"), path.open("rb") as file:
+            data = file.read(cap + 1)
+    except StorageError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError):
+            raise NotFoundError(f"{what} does not exist") from exc
+        raise
+    if len(data) > cap:
+        raise InvalidInputError(f"{what} is larger than {cap} bytes")
+    return data

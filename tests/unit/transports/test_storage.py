@@ -1,0 +1,69 @@
+"""What a reference of the store is, to whoever asks about trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kstore.errors import InvalidReferenceError
+from kstore.store import Store
+from kstore.transports.storage import StorageTransport
+from tests.support.images import random_image
+from tests.support.stores import put_image
+
+IMAGE = random_image(1)
+
+
+@pytest.fixture
+def transport(tmp_path: Path) -> Iterator[StorageTransport]:
+    with Store.open(tmp_path / "root", command="test") as store:
+        put_image(store, IMAGE, "quay.io/a/b:1")
+        yield StorageTransport(store)
+
+
+@pytest.mark.parametrize(
+    ("text", "identity", "namespaces"),
+    [
+        (
+            "quay.io/a/b:1",
+            "quay.io/a/b:1",
+            ["quay.io/a/b", "quay.io/a", "quay.io", ""],
+        ),
+        (
+            f"quay.io/a/b:1@{IMAGE.id}",
+            f"quay.io/a/b:1@{IMAGE.id}",
+            ["quay.io/a/b:1", "quay.io/a/b", "quay.io/a", "quay.io", ""],
+        ),
+        (f"@{IMAGE.id}", f"@{IMAGE.id}", [""]),
+    ],
+    ids=["a name", "a name with an ID", "an ID"],
+)
+def test_a_reference_has_an_identity_and_wider_scopes(
+    transport: StorageTransport, text: str, identity: str, namespaces: list[str]
+) -> None:
+    reference = transport.parse_reference(text)
+    root = f"[{transport.store.root}]"
+    assert reference.policy_identity == root + identity
+    assert list(reference.policy_namespaces) == [root + scope for scope in namespaces]
+    for scope in (reference.policy_identity, *reference.policy_namespaces):
+        transport.validate_policy_scope(scope)
+
+
+def test_a_name_with_an_id_is_read_and_not_written(transport: StorageTransport) -> None:
+    reference = transport.parse_reference(f"quay.io/a/b:1@{IMAGE.id[:12]}")
+    assert reference.docker_reference is None
+    assert transport.parse_reference(reference.within_transport) == reference
+    with reference.open_source() as source:
+        assert source.read_manifest().data == IMAGE.raw.data
+    with pytest.raises(InvalidReferenceError, match="cannot be the name"):
+        reference.open_destination()
+    with pytest.raises(InvalidReferenceError, match="not an image name"):
+        reference.delete()
+
+
+@pytest.mark.parametrize("text", ["", "Upper@abc", "a b@abc", "quay.io/a/b@xyz", "@xy"])
+def test_what_is_neither_name_nor_id_is_refused(transport: StorageTransport, text: str) -> None:
+    with pytest.raises(InvalidReferenceError):
+        transport.parse_reference(text)
