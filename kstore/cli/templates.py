@@ -7,6 +7,7 @@ InvalidInputError that says where.  Work and output are bounded.
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from kstore.cli.output import render_table
 from kstore.cli.template_functions import FUNCTIONS, MAX_TEXT, call, shown
 from kstore.cli.template_syntax import (
+    Assignment,
     Call,
     Choice,
     Declaration,
@@ -130,7 +132,7 @@ def _expressions(nodes: Sequence[Node], *, own_dot: bool) -> Iterator[tuple[Expr
     """Every expression, and whether ``.`` is the record itself where it stands."""
     for node in nodes:
         match node:
-            case Output(expression) | Declaration(_, expression):
+            case Output(expression) | Declaration(_, expression) | Assignment(_, expression):
                 yield expression, own_dot
             case Choice(condition, then, otherwise, rebinds):
                 yield condition, own_dot
@@ -181,7 +183,7 @@ def _titles(nodes: Sequence[Node], titles: Mapping[str, str]) -> Iterator[str]:
                 yield text
             case Output(Literal(str(text))):
                 yield text
-            case Declaration():
+            case Declaration() | Assignment():
                 pass
             case _:
                 first = next(
@@ -211,7 +213,7 @@ class _Run:
         self.parts: list[str] = []
         self._record = record
         self._escape = escape
-        self._variables: dict[str, Any] = {}
+        self._variables: ChainMap[str, Any] = ChainMap()
         self._steps = 0
         self._length = 0
 
@@ -220,7 +222,7 @@ class _Run:
     ) -> None:
         """A block, with the variables that are declared for it."""
         outside = self._variables
-        self._variables = {**outside, **declared}
+        self._variables = outside.new_child(dict(declared))
         for node in nodes:
             self._node(node, dot)
         self._variables = outside
@@ -233,6 +235,9 @@ class _Run:
                 self._write(self._escape(shown(self._value(expression, dot))), position)
             case Declaration(name, expression):
                 self._variables[name] = self._value(expression, dot)
+            case Assignment(name, expression):
+                scope = next(scope for scope in self._variables.maps if name in scope)
+                scope[name] = self._value(expression, dot)
             case Choice(condition, then, otherwise, rebinds, names):
                 value = self._value(condition, dot)
                 declared = dict.fromkeys(names, value)
