@@ -10,6 +10,7 @@ from typing import Any
 from kstore import mediatypes as mt
 from kstore.digest import Digest
 from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, Manifest, RawManifest, parse_image
+from kstore.reference import Named
 from kstore.store import ImageRecord, NameRecord, Store
 from kstore.streams import Cancel
 
@@ -20,7 +21,8 @@ __all__ = ["ImageInspection", "inspect_image", "repo_digests", "repo_tags", "tim
 class ImageInspection:
     """One image through one of its manifests.
 
-    ``unpacked_size``: bytes of its layers as tars, None where that is not known.
+    ``unpacked_size``: bytes of its layers as tars, None where that is not known; ``past_names``:
+    what it is and was called, the last name first.
     """
 
     image: ImageRecord
@@ -29,6 +31,7 @@ class ImageInspection:
     config: ImageConfig
     config_json: dict[str, Any]
     unpacked_size: int | None = None
+    past_names: tuple[Named, ...] = ()
 
     @property
     def repo_tags(self) -> tuple[str, ...]:
@@ -72,6 +75,7 @@ class ImageInspection:
                 for la in self.manifest.layers
             ],
             "History": self.config_json.get("history") or [],
+            "NamesHistory": list(map(str, self.past_names)),
             "Complete": self.image.complete,
         }
 
@@ -110,6 +114,7 @@ def inspect_image(
         config=ImageConfig.parse(data, f"config of {text}"),
         config_json=json.loads(data),
         unpacked_size=_unpacked_size(store, manifest, measure, cancel),
+        past_names=store.past_names(found.image.id).get(found.image.id, ()),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from kstore.cli.text import NONE, human_age, human_size, short_id
 
 if TYPE_CHECKING:
     from kstore.operations.images import ImageSummary
+    from kstore.reference import Named
     from kstore.store import Store
 
 __all__ = ["command"]
@@ -26,6 +28,7 @@ _FIELDS = (
     *("ID", "Name", "Names", "Repository", "Tag", "RepoTags", "RepoDigests", "Digest", "Digests"),
     *("Created", "CreatedSince", "CreatedAt", "CreatedTime", "Size", "Bytes", "VirtualSize"),
     *("Platform", "Labels", "Dangling", "Containers", "IsManifestList", "ReadOnly", "ParentId"),
+    *("History", "SharedSize"),
 )
 _TITLES = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
 _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
@@ -84,7 +87,7 @@ def command(
     shape = Form(form, _FIELDS)
     with session.open_store("images", read_only=True) as store:
         rows = list_images(store, name, filters)
-        users = _container_counts(store) if shape.is_template else {}
+        facts = _Facts.of(store) if shape.is_template else _Facts()
     if (order := _ORDERS[sort]) is not None:
         rows.sort(key=order)
     if quiet:
@@ -93,7 +96,7 @@ def command(
     now = dt.datetime.now(dt.UTC)
     if shape.given:
         shape.write_list(
-            [_fields(row, now, users, no_trunc=no_trunc) for row in rows],
+            [_fields(row, now, facts, no_trunc=no_trunc) for row in rows],
             as_json=lambda: _json(rows),
             titles=_TITLES,
             heading=not noheading,
@@ -120,13 +123,23 @@ def _cells(
     )
 
 
-def _container_counts(store: Store) -> Mapping[str, int]:
-    """Image ID to how many working containers were made from it."""
-    return Counter(record.image_id for record in store.containers.all() if record.image_id)
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What only templates show, by image ID: how many working containers were made from it, bytes
+    it shares, names it has had."""
+
+    users: Mapping[str, int] = field(default_factory=dict)
+    shared: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, Sequence[Named]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, store: Store) -> _Facts:
+        used = (record.image_id for record in store.containers.all() if record.image_id)
+        return cls(Counter(used), store.shared_sizes(), store.past_names())
 
 
 def _fields(
-    row: ImageSummary, now: dt.datetime, users: Mapping[str, int], *, no_trunc: bool
+    row: ImageSummary, now: dt.datetime, facts: _Facts, *, no_trunc: bool
 ) -> dict[str, Any]:
     from kstore.operations.inspect import repo_digests, repo_tags
 
@@ -151,10 +164,12 @@ def _fields(
         "Platform": str(row.image.platform),
         "Labels": row.image.labels,
         "Dangling": not row.image.names,
-        "Containers": users.get(row.id, 0),
+        "Containers": facts.users.get(row.id, 0),
         "IsManifestList": row.name is not None and row.name.target != row.name.manifest,
         "ReadOnly": False,
         "ParentId": "",
+        "History": ", ".join(map(str, facts.names.get(row.id, ()))),
+        "SharedSize": facts.shared.get(row.id, 0),
     }
 
 
