@@ -10,7 +10,6 @@ from typing import Any
 from kstore import mediatypes as mt
 from kstore.digest import Digest
 from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, Manifest, RawManifest, parse_image
-from kstore.reference import Named
 from kstore.store import ImageRecord, NameRecord, Store
 from kstore.streams import Cancel
 
@@ -31,7 +30,7 @@ class ImageInspection:
     config: ImageConfig
     config_json: dict[str, Any]
     unpacked_size: int | None = None
-    past_names: tuple[Named, ...] = ()
+    past_names: tuple[str, ...] = ()
 
     @property
     def repo_tags(self) -> tuple[str, ...]:
@@ -75,7 +74,7 @@ class ImageInspection:
                 for la in self.manifest.layers
             ],
             "History": self.config_json.get("history") or [],
-            "NamesHistory": list(map(str, self.past_names)),
+            "NamesHistory": list(self.past_names),
             "Complete": self.image.complete,
         }
 

@@ -215,8 +215,8 @@ class Store:
 
         return sharing.shared_sizes(self._session)
 
-    def past_names(self, image_id: str | None = None) -> Mapping[str, tuple[Named, ...]]:
-        """Image ID -> all names it has had, the last first (one of an index is its members')."""
+    def past_names(self, image_id: str | None = None) -> Mapping[str, tuple[str, ...]]:
+        """Image ID -> full names it has had, the last first (one of an index is its members')."""
         from kstore.store.past_names import past_names
 
         return past_names(self._session, image_id)

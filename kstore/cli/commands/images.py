@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +19,6 @@ from kstore.cli.text import NONE, human_age, human_size, short_id
 
 if TYPE_CHECKING:
     from kstore.operations.images import ImageSummary
-    from kstore.reference import Named
     from kstore.store import Store
 
 __all__ = ["command"]
@@ -87,7 +86,7 @@ def command(
     shape = Form(form, _FIELDS)
     with session.open_store("images", read_only=True) as store:
         rows = list_images(store, name, filters)
-        facts = _Facts.of(store) if shape.is_template else _Facts()
+        facts = _Facts.of(store, shape)
     if (order := _ORDERS[sort]) is not None:
         rows.sort(key=order)
     if quiet:
@@ -128,14 +127,19 @@ class _Facts:
     """What only templates show, by image ID: how many working containers were made from it, bytes
     it shares, names it has had."""
 
-    users: Mapping[str, int] = field(default_factory=dict)
-    shared: Mapping[str, int] = field(default_factory=dict)
-    names: Mapping[str, Sequence[Named]] = field(default_factory=dict)
+    users: Mapping[str, int]
+    shared: Mapping[str, int]
+    names: Mapping[str, Sequence[str]]
 
     @classmethod
-    def of(cls, store: Store) -> _Facts:
-        used = (record.image_id for record in store.containers.all() if record.image_id)
-        return cls(Counter(used), store.shared_sizes(), store.past_names())
+    def of(cls, store: Store, shape: Form) -> _Facts:
+        """Those that are shown: each of them asks for something about all images."""
+        containers = store.containers.all() if shape.uses("Containers") else ()
+        return cls(
+            Counter(record.image_id for record in containers if record.image_id),
+            store.shared_sizes() if shape.uses("SharedSize") else {},
+            store.past_names() if shape.uses("History") else {},
+        )
 
 
 def _fields(
@@ -168,7 +172,7 @@ def _fields(
         "IsManifestList": row.name is not None and row.name.target != row.name.manifest,
         "ReadOnly": False,
         "ParentId": "",
-        "History": ", ".join(map(str, facts.names.get(row.id, ()))),
+        "History": ", ".join(facts.names.get(row.id, ())),
         "SharedSize": facts.shared.get(row.id, 0),
     }
 
