@@ -15,7 +15,13 @@ from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.signing.identities import MatchRepoDigestOrExact
 from kstore.signing.policyfile import PolicyDocument
-from kstore.signing.requirements import InsecureAcceptAnything, Keys, Requirement, SignedBy
+from kstore.signing.requirements import (
+    InsecureAcceptAnything,
+    Keys,
+    Requirement,
+    SignedBy,
+    SigstoreSigned,
+)
 
 __all__ = ["Rule", "TrustRules", "signed_by_keys"]
 
@@ -46,25 +52,33 @@ class Rule:
         return f"{which} in {self.file}"
 
 
-def signed_by_keys(files: Sequence[Path]) -> TrustPolicy:
+def signed_by_keys(gpg: Sequence[Path], sigstore: Sequence[Path] = ()) -> TrustPolicy:
     """The policy of whoever has keys at hand: every image must be signed by one, as itself."""
-    keys = Keys(tuple(str(file) for file in files))
-    only = SignedBy(keys, MatchRepoDigestOrExact())
-    return _OneRule((only,))
+    identity = MatchRepoDigestOrExact()
+    ways: list[Requirement] = []
+    if gpg:
+        ways.append(SignedBy(Keys(tuple(map(str, gpg))), identity))
+    if sigstore:
+        ways.append(SigstoreSigned(Keys(tuple(map(str, sigstore))), identity))
+    return _AnyOf(tuple(ways))
 
 
 @dataclass(frozen=True, slots=True)
-class _OneRule(TrustPolicy):
-    requirements: tuple[Requirement, ...]
+class _AnyOf(TrustPolicy):
+    ways: tuple[Requirement, ...]
 
     def check(self, image: UnparsedImage) -> str:
-        try:
-            for requirement in self.requirements:
-                requirement.check(image)
-        except PolicyRejectedError as exc:
-            name = f"{image.reference.transport}:{image.reference.within_transport}"
-            raise PolicyRejectedError(f"{name} is not trusted, because {exc.message}") from exc
-        return "; ".join(map(str, self.requirements))
+        reasons = []
+        for way in self.ways:
+            try:
+                way.check(image)
+            except PolicyRejectedError as exc:
+                reasons.append(exc.message)
+            else:
+                return str(way)
+        name = f"{image.reference.transport}:{image.reference.within_transport}"
+        why = "; and ".join(reasons)
+        raise PolicyRejectedError(f"{name} is not trusted, because {why}")
 
     def check_index(self, image: UnparsedImage) -> str:
         return "its members answer for it"

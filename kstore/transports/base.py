@@ -14,9 +14,10 @@ from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
 from kstore.interfaces import BlobFeed, BlobSource
 from kstore.reference import Named
-from kstore.streams import ByteStream, pump, read_limited
+from kstore.streams import BytesStream, ByteStream, pump, read_limited
 
 __all__ = [
+    "BytesBlob",
     "FileBlob",
     "OpenedBlob",
     "again_if_spliced",
@@ -83,6 +84,13 @@ class FileBlob(BlobSource):
 
     def close(self) -> None:
         self._file.close()
+
+
+class BytesBlob(BytesStream, BlobSource):
+    """A blob that was made, or is a manifest: at hand, from its start."""
+
+    offset = 0
+    validator = None
 
 
 class OpenedBlob(BlobSource):

@@ -181,6 +181,24 @@ def test_an_image_is_signed_where_it_is(
     assert verified.code == 0, verified.err
 
 
+def test_an_image_is_verified_by_a_key_at_hand_without_a_policy(
+    tmp_path: Path, home: Path, root: Path, app: str
+) -> None:
+    (home / ".config/containers/registries.d/all.yaml").unlink()
+    push(root, tmp_path, "app:1", app)
+
+    def verify(*keys: str) -> Result:
+        words = [word if word.startswith("--") else tmp_path / word for word in keys]
+        return run("--root", root, "verify", "--tls-verify=false", *words, f"docker://{app}")
+
+    assert verify("--sigstore-key", "ec.pub").out == f"{IMAGE.raw.digest}\n"
+    assert verify("--sigstore-key", "other.pub", "--sigstore-key", "ec.pub").code == 0
+    assert verify("--key", "other.pub", "--sigstore-key", "ec.pub").code == 0
+    wrong = verify("--sigstore-key", "other.pub")
+    assert (wrong.code, wrong.out) == (7, "")
+    assert "is not trusted, because signature 1 was not made with" in wrong.err
+
+
 def test_referrers_come_along_under_a_policy_for_images(
     tmp_path: Path, home: Path, root: Path, app: str
 ) -> None:

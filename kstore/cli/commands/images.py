@@ -170,7 +170,7 @@ def _fields(
         "Dangling": not row.image.names,
         "Containers": facts.users.get(row.id, 0),
         "IsManifestList": row.name is not None and row.name.target != row.name.manifest,
-        "ReadOnly": False,
+        "ReadOnly": row.image.location is not None,
         "ParentId": "",
         "History": ", ".join(facts.names.get(row.id, ())),
         "SharedSize": facts.shared.get(row.id, 0),
@@ -191,6 +191,7 @@ def _json(rows: Iterable[ImageSummary]) -> list[dict[str, Any]]:
                 "size": row.size,
                 "platform": str(row.image.platform),
                 "labels": row.image.labels,
+                "location": row.image.location,
             },
         )
         if row.name is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from kstore.cli.grammar import declare
 from kstore.cli.options import image_argument, registry_options
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import attachments_option
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
@@ -23,6 +25,7 @@ __all__ = ["command"]
     examples=(
         ("kstore verify docker://quay.io/me/app:1", "as this machine's trust policy wants it"),
         ("kstore verify --key me.gpg app:1", "an image of the store, by keys of one's own"),
+        ("kstore verify --sigstore-key me.pub docker://quay.io/me/app:1", "by a sigstore key"),
     ),
 )
 @image_argument()
@@ -35,17 +38,27 @@ __all__ = ["command"]
     help="Accept a signature by a GPG key of FILE, whatever the policy says; may be repeated",
 )
 @click.option(
+    "--sigstore-key",
+    "sigstore_keys",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="The same with a sigstore public key; with --key, either signature will do",
+)
+@click.option(
     "--policy",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Trust policy to go by, instead of this machine's policy.json",
 )
 @registry_options
+@attachments_option
 @pass_session
 def command(
     session: Session,
     image: str,
     keys: tuple[Path, ...],
+    sigstore_keys: tuple[Path, ...],
     policy: Path | None,
     registry: RegistryOptions,
 ) -> None:
@@ -59,13 +72,15 @@ def command(
     from kstore.app import TrustOptions
     from kstore.operations.sign import image_reference, verify_image
 
-    if keys and policy is not None:
-        raise click.UsageError("--key takes the place of a policy, so --policy says nothing")
+    if (keys or sigstore_keys) and policy is not None:
+        raise click.UsageError("a key takes the place of a policy, so --policy says nothing")
     trust = session.app.trust_policy(TrustOptions(policy=policy, require_signed=True))
-    if keys:
+    if keys or sigstore_keys:
         from kstore.signing.rules import signed_by_keys
 
-        trust = signed_by_keys(keys)
+        trust = signed_by_keys(keys, sigstore_keys)
+    if sigstore_keys and registry.attachments is None:
+        registry = replace(registry, attachments=True)
     with session.transports("verify", registry, read_only=True) as transports:
         verdict = verify_image(transports, image_reference(transports, image), trust)
     for digest in verdict.manifests:
