@@ -90,6 +90,11 @@ class Template:
             _check(expression, own_dot, known)
         return cls(nodes, match is not None, known)
 
+    def uses(self, field: str) -> bool:
+        """Whether the text may depend on this field of the record."""
+        found = _expressions(self.nodes, own_dot=True)
+        return any(_reads(expression, _plain(field)) for expression, _ in found)
+
     def render(self, record: Mapping[str, Any], escape: Escape = str) -> str:
         """The text for one record; values, not the template's own text, go through ``escape``."""
         run = _Run(record, escape)
@@ -157,6 +162,17 @@ def _check(expression: Expression, own_dot: bool, known: Collection[str] | None)
                 raise _unknown(position, name, known)
         case Field(base):
             _check(base, own_dot, known)
+
+
+def _reads(expression: Expression, field: str) -> bool:
+    match expression:
+        case Dot():
+            return True  # all of it, or a part that is not known here
+        case Field(base, name):
+            return _plain(name) == field or (not isinstance(base, Dot) and _reads(base, field))
+        case Call(_, arguments):
+            return any(_reads(argument, field) for argument in arguments)
+    return False
 
 
 def _unknown(position: int, name: str, known: Iterable[str]) -> Exception:

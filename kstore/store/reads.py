@@ -7,7 +7,7 @@ one first.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -159,6 +159,18 @@ class StoreReader:
         from kstore.store import sharing
 
         return sharing.layer_users(self._session, layers)
+
+    def shared_sizes(self) -> Mapping[str, int]:
+        """Image ID -> bytes of its layers that others have, too; only images with such."""
+        from kstore.store import sharing
+
+        return sharing.shared_sizes(self._session)
+
+    def past_names(self, image_id: str | None = None) -> Mapping[str, tuple[str, ...]]:
+        """Image ID -> full names it has had, the last first (one of an index is its members')."""
+        from kstore.store.past_names import past_names
+
+        return past_names(self._session, image_id)
 
     def blob_in_repository(self, digest: Digest, repository: str) -> bool:
         """Whether a name of ``repository`` leads to the blob, or it was uploaded there."""

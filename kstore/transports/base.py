@@ -6,7 +6,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
@@ -23,6 +23,7 @@ __all__ = [
     "again_if_spliced",
     "begin_again",
     "end_session",
+    "hint_if_spliced",
     "name_scopes",
     "open_image_file",
     "path_identity",
@@ -150,6 +151,21 @@ def begin_again(feed: BlobFeed, cut: Callable[[int], bool], position: int) -> bo
         return False
     feed.start()
     return True
+
+
+@contextlib.contextmanager
+def hint_if_spliced(feed: BlobFeed) -> Iterator[None]:
+    """Say what helps against wrong bytes that were put together from several answers, where the
+    blob cannot be begun again."""
+    try:
+        yield
+    except IntegrityError as error:
+        if feed.spliced and error.hint is None:
+            error.hint = (
+                "its pieces came over several connections and may be of two versions: try again,"
+                " or go by way of the store or a file, where a blob can be begun once more"
+            )
+        raise
 
 
 def end_session(close: Callable[[], None], failure: BaseException | None) -> None:

@@ -105,6 +105,23 @@ def test_templates_render(template: str, text: str) -> None:
     assert render(template) == text
 
 
+@pytest.mark.parametrize(
+    ("template", "used"),
+    [
+        ("{{.Size}}", True),
+        ("table {{.ID}} {{.size}}", True),
+        ("{{if .ID}}{{.ID}}{{else}}{{pad (json .Size) 2 2}}{{end}}", True),
+        ("{{range .Names}}{{$.Size}}{{end}}", True),
+        ("{{with $all := $}}{{$all.Size}}{{end}}", True),
+        ("{{$s := .Size}}{{$s = 1}}", True),
+        ("{{json .}}", True),
+        ("{{.ID}} Size {{.Config.Env}}{{len .Names}}", False),
+    ],
+)
+def test_it_is_known_which_fields_a_template_uses(template: str, used: bool) -> None:
+    assert Template.parse(template, RECORD.keys()).uses("Size") is used
+
+
 def test_the_documentation_names_every_function() -> None:
     page = (REPOSITORY / "contrib" / "docs" / "look.md").read_text()
     listed = page[page.index("the functions `") :].split("`")[1]
