@@ -19,6 +19,8 @@ from kstore.digest import ALGORITHMS, Digest
 from kstore.errors import (
     BlobNotFoundError,
     InvalidDigestError,
+    InvalidInputError,
+    NotFoundError,
     StorageError,
     StorageFullError,
     StoreDamagedError,
@@ -29,6 +31,7 @@ __all__ = [
     "fsync_directory",
     "new_file",
     "open_plain_file",
+    "read_file",
     "replace_file",
     "storage_errors",
     "write_all",
@@ -93,6 +96,26 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         raise
     if durable:
         fsync_directory(path.parent)
+
+
+def read_file(path: Path, cap: int, what: str) -> bytes:
+    """The content of a file that a user named, called ``what`` in messages.
+
+    Raises NotFoundError if there is none, InvalidInputError for a directory or more than ``cap``
+    bytes, StorageError.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(cap + 1)
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"{what} does not exist") from exc
+    except (IsADirectoryError, ValueError) as exc:  # ValueError: a name with a null byte
+        raise InvalidInputError(f"{what} is not a file") from exc
+    except OSError as exc:
+        raise StorageError(f"cannot read {what}: {exc.strerror}") from exc
+    if len(data) > cap:
+        raise InvalidInputError(f"{what} has more than {cap} bytes")
+    return data
 
 
 def open_plain_file(path: Path) -> io.FileIO:

@@ -52,32 +52,33 @@ class Rule:
         return f"{which} in {self.file}"
 
 
-def signed_by_keys(gpg: Sequence[Path], sigstore: Sequence[Path] = ()) -> TrustPolicy:
-    """The policy of whoever has keys at hand: every image must be signed by one, as itself."""
+def signed_by_keys(gpg: Sequence[Path] = (), sigstore: Sequence[Path] = ()) -> TrustPolicy:
+    """The policy of whoever has keys at hand: every image must be signed by one of them, as
+    itself; ``gpg`` and ``sigstore`` are files of public keys."""
     identity = MatchRepoDigestOrExact()
-    ways: list[Requirement] = []
+    accepted: list[Requirement] = []
     if gpg:
-        ways.append(SignedBy(Keys(tuple(map(str, gpg))), identity))
+        accepted.append(SignedBy(Keys(tuple(map(str, gpg))), identity))
     if sigstore:
-        ways.append(SigstoreSigned(Keys(tuple(map(str, sigstore))), identity))
-    return _AnyOf(tuple(ways))
+        accepted.append(SigstoreSigned(Keys(tuple(map(str, sigstore))), identity))
+    return _AnyOf(tuple(accepted))
 
 
 @dataclass(frozen=True, slots=True)
 class _AnyOf(TrustPolicy):
-    ways: tuple[Requirement, ...]
+    requirements: tuple[Requirement, ...]
 
     def check(self, image: UnparsedImage) -> str:
         reasons = []
-        for way in self.ways:
+        for requirement in self.requirements:
             try:
-                way.check(image)
+                requirement.check(image)
             except PolicyRejectedError as exc:
                 reasons.append(exc.message)
             else:
-                return str(way)
+                return str(requirement)
         name = f"{image.reference.transport}:{image.reference.within_transport}"
-        why = "; and ".join(reasons)
+        why = "; ".join(dict.fromkeys(reasons)) or "there is no key that could have signed it"
         raise PolicyRejectedError(f"{name} is not trusted, because {why}")
 
     def check_index(self, image: UnparsedImage) -> str:

@@ -25,7 +25,6 @@ __all__ = ["command"]
     examples=(
         ("kstore verify docker://quay.io/me/app:1", "as this machine's trust policy wants it"),
         ("kstore verify --key me.gpg app:1", "an image of the store, by keys of one's own"),
-        ("kstore verify --sigstore-key me.pub docker://quay.io/me/app:1", "by a sigstore key"),
     ),
 )
 @image_argument()
@@ -35,15 +34,8 @@ __all__ = ["command"]
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
-    help="Accept a signature by a GPG key of FILE, whatever the policy says; may be repeated",
-)
-@click.option(
-    "--sigstore-key",
-    "sigstore_keys",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    multiple=True,
-    help="The same with a sigstore public key; with --key, either signature will do",
+    help="Accept a signature by a key of FILE, which are public keys of GnuPG or one of sigstore,"
+    " whatever the policy says (implies --sigstore-attachments); may be repeated",
 )
 @click.option(
     "--policy",
@@ -58,7 +50,6 @@ def command(
     session: Session,
     image: str,
     keys: tuple[Path, ...],
-    sigstore_keys: tuple[Path, ...],
     policy: Path | None,
     registry: RegistryOptions,
 ) -> None:
@@ -71,16 +62,16 @@ def command(
     """
     from kstore.app import TrustOptions
     from kstore.operations.sign import image_reference, verify_image
+    from kstore.vouching import key_policy
 
-    if (keys or sigstore_keys) and policy is not None:
-        raise click.UsageError("a key takes the place of a policy, so --policy says nothing")
-    trust = session.app.trust_policy(TrustOptions(policy=policy, require_signed=True))
-    if keys or sigstore_keys:
-        from kstore.signing.rules import signed_by_keys
-
-        trust = signed_by_keys(keys, sigstore_keys)
-    if sigstore_keys and registry.attachments is None:
-        registry = replace(registry, attachments=True)
+    if keys and policy is not None:
+        raise click.UsageError("--key takes the place of a policy, so --policy says nothing")
+    if keys:
+        trust = key_policy(keys)
+        if registry.attachments is None:
+            registry = replace(registry, attachments=True)
+    else:
+        trust = session.app.trust_policy(TrustOptions(policy=policy, require_signed=True))
     with session.transports("verify", registry, read_only=True) as transports:
         verdict = verify_image(transports, image_reference(transports, image), trust)
     for digest in verdict.manifests:
