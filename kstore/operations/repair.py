@@ -163,7 +163,7 @@ def _hint(blob: Descriptor, origins: tuple[str, ...] = ()) -> BlobHint:
 # ---- where blobs may be
 
 
-class _OfRegistry:
+class _OfRegistry(BlobOpener):
     """The blobs of one repository, at its mirrors or itself; manifests are asked for as what they
     are."""
 
@@ -185,7 +185,7 @@ class _OfRegistry:
         return places.open_blob(descriptor, offset, validator, on_retry)
 
 
-class _OfLayout:
+class _OfLayout(BlobOpener):
     """The blobs of an OCI layout, which every store is; what its index says does not matter."""
 
     def __init__(self, path: Path) -> None:
@@ -201,7 +201,7 @@ class _OfLayout:
         return self._layout.open_blob(descriptor.digest, offset)
 
 
-class _OfImage:
+class _OfImage(BlobOpener):
     """The blobs and manifests of one image, wherever that is."""
 
     def __init__(self, source: ImageSource) -> None:
@@ -223,6 +223,9 @@ class _OfImage:
             return BytesBlob(self._source.read_manifest(descriptor.digest).data)
         except ManifestNotFoundError as error:
             raise BlobNotFoundError(error.message) from error
+
+    def refute(self, digest: Digest) -> str | None:
+        return self._source.refute(digest)
 
 
 def _given(text: str, transports: Transports, stack: ExitStack, cancel: Cancel) -> Iterator[_Place]:

@@ -15,10 +15,11 @@ from typing import Any
 from kstore import strictjson
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError, KstoreError
+from kstore.errors import InvalidInputError, KstoreError, StoreDamagedError
 from kstore.reference import Named
 from kstore.store import schema
 from kstore.store.catalog import NameRow
+from kstore.store.database import database_errors
 from kstore.store.layout import GENERATION, REF_NAME
 from kstore.store.queries import name_checksum
 from kstore.store.root import SALVAGE, Root
@@ -85,7 +86,12 @@ def _read_backups(root: Root, evidence: Evidence) -> None:
     for path in (root.backup(0), root.backup(1)):
         if not path.exists():
             continue
-        with contextlib.suppress(sqlite3.Error, KstoreError), _reading(path) as connection:
+        # What cannot be read just now is no evidence of anything: that ends the rebuild.
+        with (
+            contextlib.suppress(StoreDamagedError),
+            database_errors(path),
+            _reading(path) as connection,
+        ):
             if not _is_whole(connection):
                 continue
             evidence.base = path
@@ -163,10 +169,17 @@ def _maybe(text: str | None) -> Digest | None:
 
 
 def read_index(path: Path) -> NameList | None:
-    """The names index.json shows; None if it cannot be read, or shows nothing of the kind."""
+    """The names index.json shows; None if there is none, or it shows nothing of the kind.
+
+    Raises StorageError if it cannot be read.
+    """
+    with storage_errors(f"read {path}"):
+        try:
+            with path.open("rb") as file:
+                data = file.read(_MAX_INDEX + 1)
+        except FileNotFoundError:
+            return None
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_INDEX + 1)
         document = strictjson.as_object(
             strictjson.loads(data, path.name, cap=_MAX_INDEX), path.name
         )
@@ -177,6 +190,6 @@ def read_index(path: Path) -> NameList | None:
             found.types[digest] = entry["mediaType"]
             if name := entry.get("annotations", {}).get(REF_NAME):
                 found.names[Named.parse(name)] = NameRow(digest, None)
-    except (OSError, KstoreError, LookupError, ValueError, TypeError, AttributeError):
+    except (KstoreError, LookupError, ValueError, TypeError, AttributeError):
         return None
     return found

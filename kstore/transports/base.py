@@ -6,7 +6,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
@@ -20,10 +20,9 @@ __all__ = [
     "BytesBlob",
     "FileBlob",
     "OpenedBlob",
-    "again_if_spliced",
+    "again_if_wrong",
     "begin_again",
     "end_session",
-    "hint_if_spliced",
     "name_scopes",
     "open_image_file",
     "path_identity",
@@ -130,42 +129,38 @@ def write_feed(feed: BlobFeed, path: Path, what: str, *, mode: int) -> None:
             feed.start()
             pump(feed, lambda view: write_all(file, view))
 
-        again_if_spliced(feed, write)
+        again_if_wrong(feed, write)
 
 
-def again_if_spliced(feed: BlobFeed, attempt: Callable[[], None]) -> None:
-    """Read all of ``feed``, which ``attempt`` starts; once more if wrong bytes were put together
-    from several answers, which may have been of two versions."""
-    try:
-        attempt()
-    except IntegrityError:
-        if not feed.spliced:
-            raise
-        attempt()
+def again_if_wrong(feed: BlobFeed, attempt: Callable[[], None]) -> None:
+    """Read all of ``feed``, which ``attempt`` starts; again while its source may have better bytes
+    than the wrong ones it gave."""
+    while True:
+        try:
+            attempt()
+        except IntegrityError:
+            if not feed.refute():
+                raise
+        else:
+            return
 
 
-def begin_again(feed: BlobFeed, cut: Callable[[int], bool], position: int) -> bool:
-    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it once
-    more, if ``cut`` can take back what was written since."""
-    if not feed.spliced or not cut(position):
+def begin_again(
+    feed: BlobFeed, cut: Callable[[int], bool], position: int, error: IntegrityError
+) -> bool:
+    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it
+    again, if ``cut`` can take back what was written since.  Where only that stands in the way,
+    ``error`` says what helps."""
+    if not feed.refute():
+        return False
+    if not cut(position):
+        error.hint = error.hint or (
+            "its pieces came over several connections and may be of two versions: try again,"
+            " or go by way of the store or a file, where a blob can be begun once more"
+        )
         return False
     feed.start()
     return True
-
-
-@contextlib.contextmanager
-def hint_if_spliced(feed: BlobFeed) -> Iterator[None]:
-    """Say what helps against wrong bytes that were put together from several answers, where the
-    blob cannot be begun again."""
-    try:
-        yield
-    except IntegrityError as error:
-        if feed.spliced and error.hint is None:
-            error.hint = (
-                "its pieces came over several connections and may be of two versions: try again,"
-                " or go by way of the store or a file, where a blob can be begun once more"
-            )
-        raise
 
 
 def end_session(close: Callable[[], None], failure: BaseException | None) -> None:

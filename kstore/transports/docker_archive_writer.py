@@ -28,7 +28,7 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest, parse_image
 from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
 from kstore.reference import Named
-from kstore.transports.base import begin_again, hint_if_spliced, stated_blob
+from kstore.transports.base import begin_again, stated_blob
 
 __all__ = ["DockerArchiveWriter", "Sink"]
 
@@ -92,8 +92,9 @@ class DockerArchiveWriter:
             raise CancelledError(f"{self.transport}:{self.place} lacks a blob that failed before")
         self._broken = True
         feed.start()
-        with hint_if_spliced(feed):
-            self._tar.add_blob(digest, size, feed, lambda at: begin_again(feed, self._sink.cut, at))
+        self._tar.add_blob(
+            digest, size, feed, lambda at, error: begin_again(feed, self._sink.cut, at, error)
+        )
         self._broken = False
 
     def add_image(self, raw: RawManifest, names: Sequence[Named]) -> None:

@@ -48,7 +48,6 @@ from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.streams import Cancel, Closing
 from kstore.transports.base import (
     begin_again,
-    hint_if_spliced,
     path_identity,
     path_scopes,
     require_path_scope,
@@ -272,10 +271,9 @@ class OciArchiveWriter:
             raise CancelledError(f"{self.what} lacks a blob that failed before")
         self._broken = True
         feed.start()
-        with hint_if_spliced(feed):
-            self._tar.add_blob(
-                digest, size, feed, lambda at: begin_again(feed, self._output.cut, at)
-            )
+        self._tar.add_blob(
+            digest, size, feed, lambda at, error: begin_again(feed, self._output.cut, at, error)
+        )
         self._broken = False
 
     def add_manifest(self, raw: RawManifest) -> None:

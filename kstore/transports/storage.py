@@ -304,8 +304,7 @@ class StorageDestination(ImageDestination):
     def _fill(self, ingest: Ingest, feed: BlobFeed, size: int) -> None:
         """Bring the partial file to its verified end.
 
-        A wrong one that was put together from several attempts, in this process or in earlier
-        ones, is begun anew, once.
+        A wrong one is begun anew while its source may have better bytes.
         """
         held = ingest.offset
         if held == size:
@@ -313,13 +312,15 @@ class StorageDestination(ImageDestination):
         start = feed.start(held, ingest.hasher, ingest.validator)
         if start != held:
             ingest.restart()
-        try:
-            _pour(feed, ingest)
-        except IntegrityError:
-            if start == 0 and not feed.spliced:
-                raise
-            feed.start()
-            _pour(feed, ingest)
+        while True:
+            try:
+                _pour(feed, ingest)
+            except IntegrityError:
+                if not feed.refute():
+                    raise
+                feed.start()
+            else:
+                return
 
     def settle(self) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -268,7 +269,7 @@ def test_a_rebuild_that_fails_leaves_everything_as_it_was(
     scribble(root)
     before = everything(root)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise StorageError("the disk is on fire")
 
     with monkeypatch.context() as broken:
@@ -410,3 +411,31 @@ def test_whichever_page_of_the_database_rots_everything_comes_back(
         with Store.open(root) as store:
             assert not store.check(deep=True).damaged, f"page {page}"
     assert noticed > len(good) // size // 2
+
+
+def test_an_index_json_that_cannot_be_read_ends_the_rebuild_and_loses_no_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = filled(root)
+    lose(root)
+    as_usual = Path.open
+
+    def fail(self: Path, *args: Any, **more: Any) -> Any:
+        if self.name == "index.json":
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return as_usual(self, *args, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", fail)
+        with pytest.raises(StorageError, match=r"index\.json"):
+            rebuild(root)
+    rebuild(root)
+    assert without_indexes(listed(root)) == without_indexes(before)
+
+
+def test_an_index_json_that_makes_no_sense_is_kept_beside_the_new_database(root: Path) -> None:
+    filled(root)
+    (root / "index.json").write_bytes(b'{"manifests": [torn')
+    lose(root)
+    assert rebuild(root).names == 0
+    assert (root / "db" / "damaged-index.json").read_bytes() == b'{"manifests": [torn'
