@@ -19,6 +19,8 @@ from kstore.digest import ALGORITHMS, Digest
 from kstore.errors import (
     BlobNotFoundError,
     InvalidDigestError,
+    InvalidInputError,
+    NotFoundError,
     StorageError,
     StorageFullError,
     StoreDamagedError,
@@ -29,6 +31,7 @@ __all__ = [
     "fsync_directory",
     "new_file",
     "open_plain_file",
+    "read_file",
     "replace_file",
     "storage_errors",
     "write_all",
@@ -93,6 +96,26 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         raise
     if durable:
         fsync_directory(path.parent)
+
+
+def read_file(path: Path, cap: int, what: str) -> bytes:
+    """The content of a file that a user named, called ``what`` in messages.
+
+    Raises NotFoundError if there is none, InvalidInputError for a directory or more than ``cap``
+    bytes, StorageError.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(cap + 1)
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"{what} does not exist") from exc
+    except (IsADirectoryError, ValueError) as exc:  # ValueError: a name with a null byte
+        raise InvalidInputError(f"{what} is not a file") from exc
+    except OSError as exc:
+        raise StorageError(f"cannot read {what}: {exc.strerror}") from exc
+    if len(data) > cap:
+        raise InvalidInputError(f"{what} has more than {cap} bytes")
+    return data
 
 
 def open_plain_file(path: Path) -> io.FileIO:
@@ -237,13 +260,27 @@ class BlobDirectory:
     def digests(self) -> Iterator[Digest]:
         """Every blob that has a file, in no order; other names are left out."""
         for algorithm in ALGORITHMS:
-            for name in self._names(algorithm):
+            for name in _names(self.directory(algorithm)):
                 with contextlib.suppress(InvalidDigestError):  # not a blob's name: not ours
                     yield Digest(algorithm, name)
 
-    def _names(self, algorithm: str) -> list[str]:
-        with storage_errors(f"list {self.directory(algorithm)}"):
-            try:
-                return os.listdir(self.directory(algorithm))  # noqa: PTH208 - names, not paths
-            except FileNotFoundError:
-                return []
+    def strangers(self) -> Iterator[Path]:
+        """What is called as no blob can be, sorted."""
+        for algorithm in sorted(_names(self.root / "blobs")):
+            directory = self.root / "blobs" / algorithm
+            if algorithm not in ALGORITHMS:
+                yield directory
+                continue
+            for name in sorted(_names(directory)):
+                try:
+                    Digest(algorithm, name)
+                except InvalidDigestError:
+                    yield directory / name
+
+
+def _names(directory: Path) -> list[str]:
+    with storage_errors(f"list {directory}"):
+        try:
+            return os.listdir(directory)  # noqa: PTH208 - names, not paths
+        except FileNotFoundError:
+            return []

@@ -22,6 +22,7 @@ from kstore.streams import ByteStream
 
 __all__ = [
     "BlobFeed",
+    "BlobOpener",
     "BlobSource",
     "DestinationTraits",
     "ImageDestination",
@@ -90,6 +91,24 @@ class BlobSource(ByteStream, Protocol):
         """Whether the bytes so far came in more than one answer: these may be of two versions, and
         another try from 0 may give other bytes."""
         return False
+
+
+class BlobOpener(Protocol):
+    """Anything that blobs can be read from; see :meth:`ImageSource.open_blob`."""
+
+    def open_blob(
+        self,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: RetrySink | None = None,
+    ) -> BlobSource:
+        """Open a blob, in the middle if possible."""
+        ...
+
+    def refute(self, digest: Digest) -> str | None:
+        """Hear of wrong bytes; see :meth:`ImageSource.refute`."""
+        return None
 
 
 #: Told why a blob's transfer was interrupted, each time before it goes on where it stopped.

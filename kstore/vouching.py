@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kstore.errors import InvalidInputError, NotFoundError, StorageError
+from kstore.blobs import read_file
 from kstore.reference import Named
 from kstore.settings import Settings
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SigningOptions",
     "TrustOptions",
+    "key_policy",
     "passphrase_of",
     "policy_files",
     "signers",
@@ -91,7 +92,7 @@ def _sigstore_signer(ask: Ask | None, file: Path, passphrase: bytes | None) -> S
     from kstore.signing.sigstore import SigstoreSigner
 
     what = f"key file {file}"
-    key = _read_user_file(file, MAX_KEY_FILE, what)
+    key = read_file(file, MAX_KEY_FILE, what)
     if passphrase is None and is_encrypted(key) and ask is not None:
         passphrase = ask(f"Passphrase of {file}: ").encode()
     return SigstoreSigner(key, passphrase, what)
@@ -101,7 +102,7 @@ def passphrase_of(file: Path | None) -> bytes | None:
     """The first line of ``file``, None without a file; NotFoundError, InvalidInputError."""
     if file is None:
         return None
-    data = _read_user_file(file, _MAX_PASSPHRASE_FILE, f"passphrase file {file}")
+    data = read_file(file, _MAX_PASSPHRASE_FILE, f"passphrase file {file}")
     return data.partition(b"\n")[0].removesuffix(b"\r")
 
 
@@ -122,6 +123,21 @@ def trust_policy(settings: Settings, options: TrustOptions) -> TrustPolicy:
     )
 
 
+def key_policy(files: Sequence[Path]) -> TrustPolicy:
+    """The policy that every image is signed by one of the public keys in ``files``, of GnuPG or
+    of sigstore; NotFoundError for a file that is missing."""
+    from kstore.signing.keyfile import is_public_key
+    from kstore.signing.requirements import MAX_KEY_FILE
+    from kstore.signing.rules import signed_by_keys
+
+    gpg: list[Path] = []
+    sigstore: list[Path] = []
+    for file in files:
+        data = read_file(file, MAX_KEY_FILE, f"key file {file}")
+        (sigstore if is_public_key(data) else gpg).append(file)
+    return signed_by_keys(gpg, sigstore)
+
+
 def policy_files(settings: Settings, options: TrustOptions) -> tuple[Path, ...]:
     """The trust policies, of which the first that is there counts."""
     return settings.policy_files if options.policy is None else (options.policy,)
@@ -133,18 +149,3 @@ def _check_scope(transport: str, scope: str) -> None:
     from kstore.transports import validate_policy_scope
 
     validate_policy_scope(transport, scope)
-
-
-def _read_user_file(path: Path, cap: int, what: str) -> bytes:
-    from kstore.blobs import storage_errors
-
-    try:
-        with storage_errors(f"read {what}"), path.open("rb") as file:
-            data = file.read(cap + 1)
-    except StorageError as exc:
-        if isinstance(exc.__cause__, FileNotFoundError):
-            raise NotFoundError(f"{what} does not exist") from exc
-        raise
-    if len(data) > cap:
-        raise InvalidInputError(f"{what} is larger than {cap} bytes")
-    return data

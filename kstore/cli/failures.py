@@ -25,7 +25,7 @@ __all__ = ["exit_code_of"]
 
 _BROKEN_PIPE = 141
 _OUTPUT_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-_GLOBAL_OPTIONS = ("--root", "--log-level", "--version")
+_GLOBAL_OPTIONS = ("--root", "--log-level", "--offline", "--version")
 
 
 def exit_code_of(error: BaseException, session: Session, interrupts: Interrupts) -> int:
@@ -69,9 +69,12 @@ def _usage(error: click.UsageError) -> int:
             tell(line)
     command = context.command_path if context is not None else "kstore"
     message, hint = error.format_message().rstrip("."), f"{command} --help"
-    if isinstance(error, click.NoSuchOption) and error.option_name in _GLOBAL_OPTIONS:
+    if isinstance(error, click.NoSuchOption):
         message = error.message.rstrip(".")
-        hint = f"{error.option_name} goes before the command: kstore {error.option_name} ..."
+        if error.option_name in _GLOBAL_OPTIONS:
+            hint = f"{error.option_name} goes before the command: kstore {error.option_name} ..."
+        elif error.possibilities:
+            message += f"; did you mean {' or '.join(map(repr, error.possibilities))}?"
     return _failed(message[:1].lower() + message[1:], hint, error.exit_code)
 
 

@@ -19,7 +19,7 @@ def ask(prompt: str, default: str | None = None) -> str:
 
     Raises AuthError where there is no terminal to ask on.
     """
-    _require_terminal()
+    _require_terminal(prompt)
     shown = f"{prompt} ({default}): " if default else f"{prompt}: "
     sys.stderr.write(shown)
     sys.stderr.flush()
@@ -28,7 +28,7 @@ def ask(prompt: str, default: str | None = None) -> str:
 
 def ask_secret(prompt: str) -> str:
     """Ask for a password without echo; AuthError where there is no terminal."""
-    _require_terminal()
+    _require_terminal(prompt)
     try:
         return getpass.getpass(prompt, stream=sys.stderr)
     except EOFError:
@@ -40,7 +40,7 @@ def choose(question: str, answers: Sequence[str]) -> str:
 
     Raises InvalidInputError for what is none of them, AuthError where there is no terminal.
     """
-    _require_terminal()
+    _require_terminal(question)
     lines = [f"{question}:", *(f"  {number}  {text}" for number, text in enumerate(answers, 1))]
     sys.stderr.write("\n".join(lines) + "\n")
     said = ask("Which one", "1")
@@ -66,9 +66,12 @@ def read_secret() -> str:
     return secret
 
 
-def _require_terminal() -> None:
-    if not sys.stdin.isatty():
-        raise AuthError(
-            "there is no terminal to ask for a user name or password on",
-            hint="kstore login takes --username and --password-stdin, other commands --creds",
-        )
+def _require_terminal(question: str) -> None:
+    if sys.stdin.isatty():
+        return
+    asked = question.strip(": ")
+    if asked.startswith("Passphrase"):
+        hint = "an option names a file with it: --sign-passphrase-file or --passphrase-file"
+    else:
+        hint = "kstore login takes --username and --password-stdin, other commands --creds"
+    raise AuthError(f"there is no terminal to ask on: {asked}", hint=hint)

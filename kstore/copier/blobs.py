@@ -10,7 +10,7 @@ from kstore.copier.progress import Event, EventKind, ProgressSink
 from kstore.descriptor import Descriptor
 from kstore.digest import Hasher
 from kstore.errors import BlobNotFoundError, IntegrityError, StoreDamagedError, UnsupportedError
-from kstore.interfaces import BlobFeed, BlobSource, ImageSource
+from kstore.interfaces import BlobFeed, BlobOpener, BlobSource
 from kstore.mediatypes import is_foreign_layer
 from kstore.streams import BytesStream, ByteStream, Cancel, Closing, VerifiedStream
 
@@ -24,7 +24,7 @@ class SourceFeed(Closing, BlobFeed):
     """One blob of the source, verified on the way to the destination."""
 
     def __init__(
-        self, source: ImageSource, blob: Descriptor, progress: ProgressSink, cancel: Cancel
+        self, source: BlobOpener, blob: Descriptor, progress: ProgressSink, cancel: Cancel
     ) -> None:
         self._source = source
         self._blob = blob

@@ -16,7 +16,7 @@ from kstore.streams import Readable, pump
 __all__ = ["Again", "LayoutTar"]
 
 #: Cuts the archive off at this position and starts the stream anew; False if that cannot be.
-Again = Callable[[int], bool]
+Again = Callable[[int, IntegrityError], bool]
 
 _DIRECTORY_MODE = 0o755
 
@@ -49,8 +49,8 @@ class LayoutTar:
         while True:
             try:
                 pump(stream, self._tar.write)
-            except IntegrityError:
-                if again is None or not again(start):
+            except IntegrityError as error:
+                if again is None or not again(start, error):
                     raise
                 self._tar.write_again(start, size)
             else:

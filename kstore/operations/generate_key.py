@@ -6,8 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kstore.blobs import storage_errors, write_new_file
+from kstore.blobs import write_new_file
 from kstore.errors import ConflictError
+from kstore.formats.spool import file_errors
 
 __all__ = ["KeyPair", "generate_key_pair"]
 
@@ -46,7 +47,7 @@ def generate_key_pair(prefix: str, passphrase: bytes | None) -> KeyPair:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    with storage_errors(f"write key file {path}"):
+    with file_errors(f"write key file {path}"):
         try:
             write_new_file(path, data, mode=mode)
         except FileExistsError as exc:

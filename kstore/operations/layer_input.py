@@ -8,7 +8,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from kstore.errors import InvalidInputError, StorageError
+from kstore.errors import InvalidInputError, NotFoundError, StorageError
 from kstore.formats.spool import file_errors
 from kstore.streams import Closing
 
@@ -36,16 +36,18 @@ class LayerInput(Closing):
 
 
 class FileInput(LayerInput):
-    """A tar file.  InvalidInputError if there is none, StorageError."""
+    """A tar file.  NotFoundError if there is none, InvalidInputError, StorageError."""
 
     def __init__(self, path: str) -> None:
+        if not path:
+            raise InvalidInputError("the name of the file is empty")
         # What is no UTF-8 in a file's name is replaced in texts that are kept.
         super().__init__(path, os.fsencode(Path(path).name).decode(errors="replace"))
         try:
             self._file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed by close
             modified = int(os.fstat(self._file.fileno()).st_mtime)
         except FileNotFoundError as exc:
-            raise InvalidInputError(f"there is no file {path}") from exc
+            raise NotFoundError(f"there is no file {path}") from exc
         except OSError as exc:
             raise StorageError(f"cannot read {path}: {exc.strerror}") from exc
         self._modified = dt.datetime.fromtimestamp(modified, dt.UTC)

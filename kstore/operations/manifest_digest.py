@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from kstore.blobs import read_file
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError, InvalidManifestError, StorageError
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
@@ -18,7 +19,7 @@ def manifest_digest(
     """The digest of the manifest or index in the file ``source`` (``-`` reads ``stdin``).
 
     Of a signed Docker schema 1 manifest it is the digest of what was signed.  Raises
-    InvalidInputError where there is no such file, InvalidManifestError if it is no manifest.
+    NotFoundError where there is no such file, InvalidManifestError if it is no manifest.
     """
     data = _read(source, stdin)
     try:
@@ -30,15 +31,11 @@ def manifest_digest(
 
 
 def _read(source: str, stdin: BinaryIO | None) -> bytes:
-    beyond = MAX_MANIFEST_SIZE + 1  # one byte more shows that it is too large
+    if source != "-":
+        return read_file(Path(source), MAX_MANIFEST_SIZE, f"manifest {source}")
+    if stdin is None:
+        raise InvalidInputError("there is no standard input to read a manifest from")
     try:
-        if source != "-":
-            with Path(source).open("rb") as file:
-                return file.read(beyond)
-        if stdin is None:
-            raise InvalidInputError("there is no standard input to read a manifest from")
-        return stdin.read(beyond)
-    except (FileNotFoundError, IsADirectoryError) as exc:
-        raise InvalidInputError(f"there is no file {source}") from exc
+        return stdin.read(MAX_MANIFEST_SIZE + 1)  # one more shows that it is too large
     except OSError as exc:
-        raise StorageError(f"cannot read {source}: {exc.strerror}") from exc
+        raise StorageError(f"cannot read standard input: {exc.strerror}") from exc

@@ -53,17 +53,18 @@ def sign_image(
     options = CopyOptions(instances="all", signers=tuple(signers), sign_identity=identity)
     with reference.open_source() as source:
         signed = _manifests(select(source, ACCEPT_ANYTHING, CopyOptions(instances="all")))
-    if not isinstance(reference, StorageReference):
+        found = source.reference  # of the store: with the name that it has there
+    if not isinstance(found, StorageReference):
         # Onto itself: nothing changes but the signatures, and every transport knows how.
         copy_image(reference, reference, ACCEPT_ANYTHING, options, cancel=cancel)
         return signed
-    name = identity or reference.named
+    name = identity or found.named
     if name is None:
         raise InvalidInputError(
-            f"image {reference.text} was given by ID, so it is not clear as what to sign it",
+            f"image {found.text} was given by ID, so it is not clear as what to sign it",
             hint="--sign-identity NAME says it",
         )
-    store = reference.home.store
+    store = found.home.store
     for digest in signed:
         made = [signer.sign(digest, str(name)).to_bytes() for signer in signers]
         store.add_signatures(digest, made)
@@ -77,13 +78,14 @@ def verify_image(transports: Transports, reference: ImageReference, policy: Trus
     given by its ID.  Raises PolicyRejectedError saying why it does not; ImageNotFoundError and the
     like.
     """
-    if (
-        isinstance(reference, StorageReference)
-        and isinstance(policy, FilePolicy)
-        and reference.named is not None
-    ):
-        policy = policy.rules.as_if_from(transports.docker.reference(reference.named))
     with reference.open_source() as source:
+        found = source.reference
+        if (
+            isinstance(found, StorageReference)
+            and isinstance(policy, FilePolicy)
+            and found.named is not None
+        ):
+            policy = policy.rules.as_if_from(transports.docker.reference(found.named))
         selection = select(source, policy, CopyOptions(instances="all"))
     manifests = _manifests(selection)
     if not manifests:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kstore.blobs import replace_file, storage_errors
+from kstore.blobs import read_file, replace_file
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError, PolicyRejectedError, StorageError
+from kstore.errors import InvalidInputError, PolicyRejectedError
+from kstore.formats.spool import file_errors
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.reference import Named
 from kstore.signature import MAX_SIGNATURE_SIZE, SimpleSignature, parse_signature
@@ -39,9 +40,9 @@ def sign_file(manifest: Path, reference: str, signer: Signer, output: Path) -> D
         raise InvalidInputError(
             f"an image cannot be signed as {reference}, which has no tag and no digest"
         )
-    digest = RawManifest.receive(_read(manifest, MAX_MANIFEST_SIZE)).digest
+    digest = _read_manifest(manifest).digest
     data = signer.sign(digest, str(name)).to_bytes()
-    with storage_errors(f"write the signature {output}"):
+    with file_errors(f"write the signature {output}"):
         replace_file(output, data)
     return digest
 
@@ -66,8 +67,9 @@ def verify_file(
 
     wanted = [text.strip().upper() for text in fingerprints.split(",") if text.strip()]
     keys = _keys(wanted, public_keys, gnupg_home)
-    raw = RawManifest.receive(_read(manifest, MAX_MANIFEST_SIZE))
-    parsed = parse_signature(_read(signature, MAX_SIGNATURE_SIZE), f"signature {signature}")
+    raw = _read_manifest(manifest)
+    what = f"signature {signature}"
+    parsed = parse_signature(read_file(signature, MAX_SIGNATURE_SIZE, what), what)
     if not isinstance(parsed, SimpleSignature):
         raise InvalidInputError(f"{signature} is not a signature by GnuPG")
     try:
@@ -97,7 +99,7 @@ def _keys(wanted: Sequence[str], public_keys: Path | None, home: Path | None) ->
             )
         return b"".join(export_key(fingerprint, home) for fingerprint in wanted)
     try:
-        keys = binary_keys(_read(public_keys, _MAX_KEYS))
+        keys = binary_keys(read_file(public_keys, _MAX_KEYS, f"key file {public_keys}"))
         if not primary_keys(keys):
             raise InvalidInputError(f"{public_keys} holds no public key")
     except MalformedError as exc:
@@ -105,14 +107,5 @@ def _keys(wanted: Sequence[str], public_keys: Path | None, home: Path | None) ->
     return keys
 
 
-def _read(path: Path, cap: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(cap + 1)
-    except (FileNotFoundError, IsADirectoryError) as exc:
-        raise InvalidInputError(f"there is no file {path}") from exc
-    except OSError as exc:
-        raise StorageError(f"cannot read {path}: {exc.strerror}") from exc
-    if len(data) > cap:
-        raise InvalidInputError(f"{path} has more than {cap} bytes")
-    return data
+def _read_manifest(file: Path) -> RawManifest:
+    return RawManifest.receive(read_file(file, MAX_MANIFEST_SIZE, f"manifest {file}"))

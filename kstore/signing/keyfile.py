@@ -26,7 +26,14 @@ from kstore.signing.keys import new_key, read_private_key, read_public_key
 if TYPE_CHECKING:
     from kstore.signing.keys import PrivateKey, PublicKey
 
-__all__ = ["MAX_KEY_FILE", "generate_key", "is_encrypted", "load_private_key", "load_public_key"]
+__all__ = [
+    "MAX_KEY_FILE",
+    "generate_key",
+    "is_encrypted",
+    "is_public_key",
+    "load_private_key",
+    "load_public_key",
+]
 
 #: Largest key file that is looked at, in bytes.
 MAX_KEY_FILE = 64 * 1024
@@ -82,6 +89,11 @@ def generate_key(passphrase: bytes | None) -> tuple[bytes, bytes]:
 def is_encrypted(data: bytes) -> bool:
     """Whether a private key file needs a passphrase, as far as its first line says."""
     return b"-----BEGIN ENCRYPTED " in data[:MAX_KEY_FILE]
+
+
+def is_public_key(data: bytes) -> bool:
+    """Whether this is a sigstore public key, as far as its first line says."""
+    return any(f"-----BEGIN {kind}-----".encode() in data for kind in _PUBLIC_TYPES)
 
 
 def load_private_key(data: bytes, passphrase: bytes | None, what: str) -> PrivateKey:

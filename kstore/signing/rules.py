@@ -15,7 +15,13 @@ from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.signing.identities import MatchRepoDigestOrExact
 from kstore.signing.policyfile import PolicyDocument
-from kstore.signing.requirements import InsecureAcceptAnything, Keys, Requirement, SignedBy
+from kstore.signing.requirements import (
+    InsecureAcceptAnything,
+    Keys,
+    Requirement,
+    SignedBy,
+    SigstoreSigned,
+)
 
 __all__ = ["Rule", "TrustRules", "signed_by_keys"]
 
@@ -46,25 +52,34 @@ class Rule:
         return f"{which} in {self.file}"
 
 
-def signed_by_keys(files: Sequence[Path]) -> TrustPolicy:
-    """The policy of whoever has keys at hand: every image must be signed by one, as itself."""
-    keys = Keys(tuple(str(file) for file in files))
-    only = SignedBy(keys, MatchRepoDigestOrExact())
-    return _OneRule((only,))
+def signed_by_keys(gpg: Sequence[Path] = (), sigstore: Sequence[Path] = ()) -> TrustPolicy:
+    """The policy of whoever has keys at hand: every image must be signed by one of them, as
+    itself; ``gpg`` and ``sigstore`` are files of public keys."""
+    identity = MatchRepoDigestOrExact()
+    accepted: list[Requirement] = []
+    if gpg:
+        accepted.append(SignedBy(Keys(tuple(map(str, gpg))), identity))
+    if sigstore:
+        accepted.append(SigstoreSigned(Keys(tuple(map(str, sigstore))), identity))
+    return _AnyOf(tuple(accepted))
 
 
 @dataclass(frozen=True, slots=True)
-class _OneRule(TrustPolicy):
+class _AnyOf(TrustPolicy):
     requirements: tuple[Requirement, ...]
 
     def check(self, image: UnparsedImage) -> str:
-        try:
-            for requirement in self.requirements:
+        reasons = []
+        for requirement in self.requirements:
+            try:
                 requirement.check(image)
-        except PolicyRejectedError as exc:
-            name = f"{image.reference.transport}:{image.reference.within_transport}"
-            raise PolicyRejectedError(f"{name} is not trusted, because {exc.message}") from exc
-        return "; ".join(map(str, self.requirements))
+            except PolicyRejectedError as exc:
+                reasons.append(exc.message)
+            else:
+                return str(requirement)
+        name = f"{image.reference.transport}:{image.reference.within_transport}"
+        why = "; ".join(dict.fromkeys(reasons)) or "there is no key that could have signed it"
+        raise PolicyRejectedError(f"{name} is not trusted, because {why}")
 
     def check_index(self, image: UnparsedImage) -> str:
         return "its members answer for it"

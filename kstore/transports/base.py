@@ -14,9 +14,10 @@ from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
 from kstore.interfaces import BlobFeed, BlobSource
 from kstore.reference import Named
-from kstore.streams import ByteStream, pump, read_limited
+from kstore.streams import BytesStream, ByteStream, pump, read_limited
 
 __all__ = [
+    "BytesBlob",
     "FileBlob",
     "OpenedBlob",
     "again_if_wrong",
@@ -84,6 +85,13 @@ class FileBlob(BlobSource):
         self._file.close()
 
 
+class BytesBlob(BytesStream, BlobSource):
+    """A blob that was made, or is a manifest: at hand, from its start."""
+
+    offset = 0
+    validator = None
+
+
 class OpenedBlob(BlobSource):
     """A stream that knows where it starts."""
 
@@ -137,10 +145,19 @@ def again_if_wrong(feed: BlobFeed, attempt: Callable[[], None]) -> None:
             return
 
 
-def begin_again(feed: BlobFeed, cut: Callable[[int], bool], position: int) -> bool:
+def begin_again(
+    feed: BlobFeed, cut: Callable[[int], bool], position: int, error: IntegrityError
+) -> bool:
     """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it
-    again, if ``cut`` can take back what was written since."""
-    if not feed.refute() or not cut(position):
+    again, if ``cut`` can take back what was written since.  Where only that stands in the way,
+    ``error`` says what helps."""
+    if not feed.refute():
+        return False
+    if not cut(position):
+        error.hint = error.hint or (
+            "its pieces came over several connections and may be of two versions: try again,"
+            " or go by way of the store or a file, where a blob can be begun once more"
+        )
         return False
     feed.start()
     return True

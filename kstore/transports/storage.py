@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from kstore.descriptor import BlobHint, Descriptor
@@ -131,6 +131,16 @@ class StorageReference(ImageReference):
             scopes = (str(named), *name_scopes(named))
         return (*(root + scope for scope in scopes if not scope.startswith("*")), root)
 
+    def found_as(self, name: Named | None) -> StorageReference:
+        """This reference once it was looked up: a short name means what the store has under it,
+        and without ``name`` the text is an ID, though it may look like a name."""
+        if self.named is None:
+            return self
+        if name is None:
+            return replace(self, names=())
+        found = Named(name.domain, name.path, self.named.tag, self.named.digest)
+        return replace(self, names=(found,))
+
     def open_source(self) -> StorageSource:
         return StorageSource(self)
 
@@ -148,9 +158,9 @@ class StorageSource(ImageSource):
     """Reads one stored image, and keeps it from being collected meanwhile."""
 
     def __init__(self, reference: StorageReference) -> None:
-        self._reference = reference
         self._store = reference.home.store
         self.found: Found = self._store.find_image(reference.text)
+        self._reference = reference.found_as(self.found.name)
         self._lease = self._store.lease(f"read {reference.text}")
         self._lease.__enter__()
         try:
@@ -204,7 +214,7 @@ class StorageSource(ImageSource):
             raise StoreDamagedError(
                 f"image {self.found.image.short_id} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check",
+                hint="kstore check --repair",
             ) from exc
         return FileBlob(file, offset)
 
@@ -266,6 +276,7 @@ class StorageDestination(ImageDestination):
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         wanted = [(hint.digest, hint.size) for hint in hints if hint.digest is not None]
         held = self._lease.adopt(wanted)
+        self._lease.require_room((d, size) for d, size in wanted if d not in held)
         return [hint.digest in held for hint in hints]
 
     def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:

@@ -181,6 +181,38 @@ def test_an_image_is_signed_where_it_is(
     assert verified.code == 0, verified.err
 
 
+def test_verify_takes_a_sigstore_key_in_place_of_a_policy(
+    tmp_path: Path, home: Path, root: Path, app: str
+) -> None:
+    (home / ".config/containers/registries.d/all.yaml").unlink()  # nor need that say anything
+    push(root, tmp_path, "app:1", app)
+    verify = ("--root", root, "verify", "--tls-verify=false")
+    other, right = (("--key", tmp_path / f"{kind}.pub") for kind in ("other", "ec"))
+    verified = run(*verify, *other, *right, f"docker://{app}")
+    assert (verified.code, verified.out) == (0, f"{IMAGE.raw.digest}\n"), verified.err
+    refused = run(*verify, *other, f"docker://{app}")
+    assert (refused.code, refused.out) == (7, "")
+    assert "not made with the accepted key" in refused.err
+    absent = run(*verify, "--key", tmp_path / "absent", f"docker://{app}")
+    assert (absent.code, absent.out) == (3, "")
+    assert f"key file {tmp_path}/absent does not exist" in absent.err
+
+
+def test_what_is_signed_in_the_store_by_a_short_name_has_its_local_name(
+    tmp_path: Path, root: Path
+) -> None:
+    with Store.open(root, command="test") as store:
+        put_image(store, random_image(3), "localhost/tools:1")
+    key = ("--sign-by-sigstore-private-key", tmp_path / "me.private")
+    assert run("--root", root, "sign", *key, "tools:1").code == 0
+    for name in ("tools:1", "localhost/tools:1"):
+        verified = run("--root", root, "verify", "--key", tmp_path / "ec.pub", name)
+        assert verified.out == f"{random_image(3).raw.digest}\n", verified.err
+    by_id = run("--root", root, "sign", *key, random_image(3).id[:12])
+    assert by_id.code == 2
+    assert "--sign-identity" in by_id.err
+
+
 def test_referrers_come_along_under_a_policy_for_images(
     tmp_path: Path, home: Path, root: Path, app: str
 ) -> None:

@@ -44,7 +44,9 @@ def command(
     from kstore.operations.sign import image_reference, sign_image
 
     if not signing.gpg_keys and signing.sigstore_key is None:
-        raise click.UsageError("--sign-by says whose signature it is to be")
+        raise click.UsageError(
+            "--sign-by or --sign-by-sigstore-private-key says whose signature it is to be"
+        )
     signers = session.app.signers(signing)
     with session.transports("sign", registry) as transports:
         reference = image_reference(transports, image)

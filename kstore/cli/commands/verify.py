@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from kstore.cli.grammar import declare
 from kstore.cli.options import image_argument, registry_options
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.cli.signing import attachments_option
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
@@ -32,7 +34,8 @@ __all__ = ["command"]
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
-    help="Accept a signature by a GPG key of FILE, whatever the policy says; may be repeated",
+    help="Accept a signature by a key of FILE, which are public keys of GnuPG or one of sigstore,"
+    " whatever the policy says (implies --sigstore-attachments); may be repeated",
 )
 @click.option(
     "--policy",
@@ -41,6 +44,7 @@ __all__ = ["command"]
     help="Trust policy to go by, instead of this machine's policy.json",
 )
 @registry_options
+@attachments_option
 @pass_session
 def command(
     session: Session,
@@ -58,14 +62,16 @@ def command(
     """
     from kstore.app import TrustOptions
     from kstore.operations.sign import image_reference, verify_image
+    from kstore.vouching import key_policy
 
     if keys and policy is not None:
         raise click.UsageError("--key takes the place of a policy, so --policy says nothing")
-    trust = session.app.trust_policy(TrustOptions(policy=policy, require_signed=True))
     if keys:
-        from kstore.signing.rules import signed_by_keys
-
-        trust = signed_by_keys(keys)
+        trust = key_policy(keys)
+        if registry.attachments is None:
+            registry = replace(registry, attachments=True)
+    else:
+        trust = session.app.trust_policy(TrustOptions(policy=policy, require_signed=True))
     with session.transports("verify", registry, read_only=True) as transports:
         verdict = verify_image(transports, image_reference(transports, image), trust)
     for digest in verdict.manifests:

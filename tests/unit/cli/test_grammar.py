@@ -98,12 +98,21 @@ def test_an_unknown_command_is_refused_with_the_nearest_one() -> None:
     assert "no such command 'imges'; did you mean 'images'?" in result.err
 
 
-def test_a_global_option_in_the_wrong_place_is_explained() -> None:
-    result = run("images", "--root", "x")
+def test_an_unknown_option_is_refused_with_the_nearest_ones() -> None:
+    result = run("images", "--filte", "x")
+    assert result.code == 2
+    assert result.err.splitlines()[1] == (
+        "kstore: no such option '--filte'; did you mean '--filter'?"
+    )
+
+
+@pytest.mark.parametrize("option", ["--root", "--offline"])
+def test_a_global_option_in_the_wrong_place_is_explained(option: str) -> None:
+    result = run("images", option, "x")
     assert result.code == 2
     assert result.err.splitlines()[1:] == [
-        "kstore: no such option '--root'",
-        "hint: --root goes before the command: kstore --root ...",
+        f"kstore: no such option '{option}'",
+        f"hint: {option} goes before the command: kstore {option} ...",
     ]
 
 

@@ -96,7 +96,7 @@ def test_what_is_no_tar_leaves_nothing_behind(
     assert (facts.images, facts.names, facts.blobs, facts.partial_downloads) == (0, 0, 0, 0)
 
 
-@pytest.mark.parametrize(("source", "code"), [("http://:1/y.tar", 2), ("nothing.tar", 2)])
+@pytest.mark.parametrize(("source", "code"), [("http://:1/y.tar", 2), ("nothing.tar", 3), ("", 2)])
 def test_a_source_that_cannot_be_read_is_one_sentence(store: Store, source: str, code: int) -> None:
     with pytest.raises(KstoreError) as caught:
         import_tar(store, source, "base")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kstore.errors import InvalidInputError, InvalidManifestError, KstoreError
+from kstore.errors import InvalidInputError, InvalidManifestError, KstoreError, NotFoundError
 from kstore.manifest import MAX_MANIFEST_SIZE
 from kstore.operations.manifest_digest import manifest_digest
 from tests.support.images import index_of, random_image
@@ -50,9 +50,19 @@ def test_no_more_is_read_than_a_manifest_may_have() -> None:
     assert stdin.tell() == MAX_MANIFEST_SIZE + 1
 
 
-@pytest.mark.parametrize("name", ["absent.json", ""])
-def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidInputError, match="there is no file"):
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("absent.json", NotFoundError, "does not exist"),
+        ("", InvalidInputError, "is not a file"),
+        ("a\0b", InvalidInputError, "is not a file"),
+    ],
+    ids=["absent", "a directory", "no name of a file"],
+)
+def test_a_file_that_cannot_be_read_is_one_sentence(
+    tmp_path: Path, name: str, error: type[KstoreError], said: str
+) -> None:
+    with pytest.raises(error, match=f"^manifest .* {said}$"):
         manifest_digest(str(tmp_path / name))
 
 

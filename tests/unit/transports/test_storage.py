@@ -67,3 +67,26 @@ def test_a_name_with_an_id_is_read_and_not_written(transport: StorageTransport) 
 def test_what_is_neither_name_nor_id_is_refused(transport: StorageTransport, text: str) -> None:
     with pytest.raises(InvalidReferenceError):
         transport.parse_reference(text)
+
+
+def test_a_short_name_is_judged_as_the_local_name_it_was_found_under(
+    transport: StorageTransport,
+) -> None:
+    put_image(transport.store, random_image(2), "localhost/tools:1")
+    put_image(transport.store, random_image(3), "docker.io/library/tools:2")
+    root = f"[{transport.store.root}]"
+    for text, name in (
+        ("tools:1", "localhost/tools:1"),
+        ("tools:2", "docker.io/library/tools:2"),
+        (f"tools@{random_image(2).raw.digest}", f"localhost/tools@{random_image(2).raw.digest}"),
+    ):
+        with transport.parse_reference(text).open_source() as source:
+            assert str(source.reference.docker_reference) == name
+            assert source.reference.policy_identity == root + name
+
+
+def test_an_id_that_could_be_a_name_is_judged_as_an_id(transport: StorageTransport) -> None:
+    reference = transport.parse_reference(IMAGE.id[:12])
+    with reference.open_source() as source:
+        assert source.reference.docker_reference is None
+        assert list(source.reference.policy_namespaces) == [f"[{transport.store.root}]"]
