@@ -229,7 +229,8 @@ def _pull_one(
         )
     except RemoteError as error:
         if before is not None:
-            error.hint = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
+            here = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
+            error.hint = f"{error.hint}; {here}" if error.hint else here
         raise
     if options.with_referrers:
         from kstore.operations.referrers import copy_referrers
