@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kstore.registry.registriesd import RegistriesD, Section
     from kstore.registry.shortnames import Chooser, ShortNames
     from kstore.signing.signer import Signer
+    from kstore.store import RebuildReport
     from kstore.transports import Transports
     from kstore.transports.docker_endpoint import DockerDaemonSettings
 
@@ -78,7 +79,24 @@ class App:
             create=create,
             read_only=read_only,
             warn=self._warn,
+            additional=self.settings.additional_stores,
+            network_ok=self.settings.network_ok,
             meanings=lambda short: self._short_names().meanings(short),
+        )
+
+    def rebuild_store(
+        self, command: str, *, progress: Callable[[int], None], cancel: Cancel
+    ) -> RebuildReport:
+        """Make the store's database anew; see :func:`kstore.store.rebuild.rebuild`."""
+        from kstore.store.rebuild import rebuild
+
+        return rebuild(
+            self.settings.root,
+            command=command,
+            warn=self._warn,
+            progress=progress,
+            cancel=cancel,
+            network_ok=self.settings.network_ok,
         )
 
     def transports(

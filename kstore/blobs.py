@@ -260,13 +260,27 @@ class BlobDirectory:
     def digests(self) -> Iterator[Digest]:
         """Every blob that has a file, in no order; other names are left out."""
         for algorithm in ALGORITHMS:
-            for name in self._names(algorithm):
+            for name in _names(self.directory(algorithm)):
                 with contextlib.suppress(InvalidDigestError):  # not a blob's name: not ours
                     yield Digest(algorithm, name)
 
-    def _names(self, algorithm: str) -> list[str]:
-        with storage_errors(f"list {self.directory(algorithm)}"):
-            try:
-                return os.listdir(self.directory(algorithm))  # noqa: PTH208 - names, not paths
-            except FileNotFoundError:
-                return []
+    def strangers(self) -> Iterator[Path]:
+        """What is called as no blob can be, sorted."""
+        for algorithm in sorted(_names(self.root / "blobs")):
+            directory = self.root / "blobs" / algorithm
+            if algorithm not in ALGORITHMS:
+                yield directory
+                continue
+            for name in sorted(_names(directory)):
+                try:
+                    Digest(algorithm, name)
+                except InvalidDigestError:
+                    yield directory / name
+
+
+def _names(directory: Path) -> list[str]:
+    with storage_errors(f"list {directory}"):
+        try:
+            return os.listdir(directory)  # noqa: PTH208 - names, not paths
+        except FileNotFoundError:
+            return []

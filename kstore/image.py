@@ -15,6 +15,7 @@ from typing import Protocol
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import (
     DigestMismatchError,
+    IntegrityError,
     InvalidManifestError,
     PlatformNotFoundError,
     SizeMismatchError,
@@ -278,8 +279,13 @@ def open_image(reference: ImageReference, policy: TrustPolicy) -> Image:
 
 
 def _read_small(source: ImageSource, descriptor: Descriptor) -> bytes:
-    with VerifiedStream(source.open_blob(descriptor), descriptor) as stream:
-        return read_limited(stream, MAX_CONFIG_SIZE, f"blob {descriptor.digest}")
+    while True:
+        try:
+            with VerifiedStream(source.open_blob(descriptor), descriptor) as stream:
+                return read_limited(stream, MAX_CONFIG_SIZE, f"blob {descriptor.digest}")
+        except IntegrityError:
+            if source.refute(descriptor.digest) is None:
+                raise
 
 
 def choose_member(index: Index, want: Platform, where: str) -> Descriptor:

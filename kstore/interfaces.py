@@ -22,6 +22,7 @@ from kstore.streams import ByteStream
 
 __all__ = [
     "BlobFeed",
+    "BlobOpener",
     "BlobSource",
     "DestinationTraits",
     "ImageDestination",
@@ -87,9 +88,27 @@ class BlobSource(ByteStream, Protocol):
 
     @property
     def spliced(self) -> bool:
-        """Whether the bytes so far came in more than one answer: these may be of two versions, or
-        of two mirrors that disagree, and another try from 0 may give other bytes."""
+        """Whether the bytes so far came in more than one answer: these may be of two versions, and
+        another try from 0 may give other bytes."""
         return False
+
+
+class BlobOpener(Protocol):
+    """Anything that blobs can be read from; see :meth:`ImageSource.open_blob`."""
+
+    def open_blob(
+        self,
+        descriptor: Descriptor,
+        offset: int = 0,
+        validator: str | None = None,
+        on_retry: RetrySink | None = None,
+    ) -> BlobSource:
+        """Open a blob, in the middle if possible."""
+        ...
+
+    def refute(self, digest: Digest) -> str | None:
+        """Hear of wrong bytes; see :meth:`ImageSource.refute`."""
+        return None
 
 
 #: Told why a blob's transfer was interrupted, each time before it goes on where it stopped.
@@ -120,10 +139,9 @@ class BlobFeed(Protocol):
         """What to remember beside a partial blob, to resume it later."""
         ...
 
-    @property
-    def spliced(self) -> bool:
-        """Whether the bytes read since :meth:`start` are put together from several answers: they
-        are worth another try from 0 when they are wrong."""
+    def refute(self) -> bool:
+        """Hear that the bytes read since :meth:`start` were wrong; whether another start from 0 is
+        worth it.  That is so for a while only: a source that has no other bytes is given up."""
         ...
 
     def retrying(self, why: str) -> None:
@@ -193,6 +211,14 @@ class ImageSource(Protocol):
         """The size of a blob of which no manifest tells it (Docker schema 1), in bytes.
 
         None where there is no such blob, or the source cannot say.
+        """
+        return None
+
+    def refute(self, digest: Digest) -> str | None:
+        """Hear that what was sent as the blob ``digest`` since it was last opened is not that blob.
+
+        If it would come from elsewhere now, a text that says who sent the wrong bytes: each
+        server once.
         """
         return None
 

@@ -7,9 +7,11 @@ gets values.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from kstore.errors import StorageError
 
 __all__ = ["SYSTEM_ROOT", "Settings", "load"]
 
@@ -17,6 +19,7 @@ __all__ = ["SYSTEM_ROOT", "Settings", "load"]
 SYSTEM_ROOT = Path("/var/lib/kstore")
 
 _SPOOL = Path("/var/tmp")  # noqa: S108 - files there have no names
+_NOWHERE = Path("/")  # the home of who has none: nothing of theirs is there
 _CONTAINERS = "containers"
 _ETC = (Path("/etc/containers"), Path("/usr/share/containers"))
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -32,6 +35,8 @@ class Settings:
     other counts; ``cert_search``: directories that may hold ``HOST[:PORT]/`` with certificates;
     ``spool_dir``: where large temporary files go; ``docker_host``, ``docker_cert_dir``,
     ``docker_tls_verify``: how a Docker daemon is reached, None and False for its usual socket;
+    ``additional_stores``: read-only stores and OCI layouts in which images are found as well;
+    ``network_ok``: the store may be on a network file system;
     ``policy_files``: trust policies, of which the first that is there counts; ``registries_d``:
     directories that say where signatures are, likewise; ``lookaside_dir``: where they are if none
     says so; ``gnupg_home``: GnuPG's directory, None for its usual one.
@@ -51,6 +56,8 @@ class Settings:
     docker_host: str | None = None
     docker_cert_dir: Path | None = None
     docker_tls_verify: bool = False
+    additional_stores: tuple[Path, ...] = ()
+    network_ok: bool = False
     registries_main: tuple[Path, ...] = ()
     registries_drop_ins: tuple[Path, ...] = ()
     registries_only: Path | None = None
@@ -69,18 +76,28 @@ class Settings:
 
 
 def load(
-    environ: Mapping[str, str], *, root: Path | None = None, offline: bool = False
+    environ: Mapping[str, str],
+    *,
+    root: Path | None = None,
+    additional: Sequence[Path] = (),
+    network_ok: bool = False,
+    offline: bool = False,
 ) -> Settings:
     """Settings of this user and machine.  ``offline`` is also on with KSTORE_OFFLINE.
 
+    ``additional`` (the --additional-store options) come before KSTORE_ADDITIONAL_STORES, which
+    names directories with colons between.
+
     ``root`` (the --root option) beats KSTORE_ROOT, which beats the default: /var/lib/kstore for
-    root, the user data directory (XDG) for everybody else.
+    root, the user data directory (XDG) for everybody else.  Raises StorageError for a user without
+    a home, if nothing says where the store is.
     """
-    home = Path(environ.get("HOME") or "~").expanduser()
+    own_home = _home(environ)
+    home = own_home or _NOWHERE
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     explicit = environ.get("REGISTRY_AUTH_FILE")
     return Settings(
-        root=(root or _root(environ)).absolute(),
+        root=(root or _root(environ, own_home)).absolute(),
         auth_files=(Path(explicit),) if explicit else _auth_files(environ, home, config),
         auth_file_is_explicit=bool(explicit),
         cert_search=(config / "containers/certs.d", *_SYSTEM_CERTS),
@@ -88,6 +105,8 @@ def load(
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_cert_dir=_path(environ.get("DOCKER_CERT_PATH")),
         docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
+        additional_stores=(*additional, *_additional(environ)),
+        network_ok=network_ok,
         registries_main=tuple(place / "registries.conf" for place in (config / _CONTAINERS, *_ETC)),
         registries_drop_ins=_drop_ins(config / _CONTAINERS),
         registries_only=_path(
@@ -106,6 +125,11 @@ def load(
         lookaside_dir=_lookaside(environ, home),
         gnupg_home=_path(environ.get("GNUPGHOME")),
     )
+
+
+def _additional(environ: Mapping[str, str]) -> list[Path]:
+    text = environ.get("KSTORE_ADDITIONAL_STORES") or ""
+    return [Path(part) for part in text.split(os.pathsep) if part]
 
 
 def _drop_ins(own: Path) -> tuple[Path, ...]:
@@ -153,13 +177,26 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _root(environ: Mapping[str, str]) -> Path:
+def _home(environ: Mapping[str, str]) -> Path | None:
+    """The user's directory; None for a user who has none, as in some containers."""
+    try:
+        return Path(environ.get("HOME") or "~").expanduser()
+    except RuntimeError:  # HOME is not set, and the user is not in /etc/passwd
+        return None
+
+
+def _root(environ: Mapping[str, str], home: Path | None) -> Path:
     if environ.get("KSTORE_ROOT"):
         return Path(environ["KSTORE_ROOT"])
     if os.geteuid() == 0:
         return SYSTEM_ROOT
     if environ.get("XDG_DATA_HOME"):
         return Path(environ["XDG_DATA_HOME"]) / "kstore"
+    if home is None:
+        raise StorageError(
+            f"user {os.geteuid()} has no home directory to keep images in",
+            hint="choose a directory with --root or KSTORE_ROOT",
+        )
     import platformdirs
 
     return platformdirs.user_data_path("kstore", appauthor=False)

@@ -34,10 +34,9 @@ class Form:
 
             self._template = Template.parse(text, fields)
 
-    @property
-    def is_template(self) -> bool:
-        """Whether records are needed with all fields that a template may use."""
-        return self._template is not None
+    def uses(self, field: str) -> bool:
+        """Whether records are needed with this field, for a template that may show it."""
+        return self._template is not None and self._template.uses(field)
 
     def write_list(
         self,

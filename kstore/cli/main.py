@@ -34,6 +34,10 @@ COMMANDS = {
     "untag": _entry("untag", "Images", "Take a name away, keep the image"),
     "log": _entry("log", "Images", "Show what a name pointed to over time"),
     "rmi": _entry("rmi", "Images", "Remove images"),
+    "protect": _entry("protect", "Images", "Keep names from being removed"),
+    "unprotect": Entry(
+        "kstore.cli.commands.protect", "Images", "Let protected names be removed", "unprotect"
+    ),
     "import": _entry("import_", "Images", "Make an image from a tar, a directory or a URL"),
     "save": _entry("save", "Images", "Write images of the store to a file or a directory"),
     "load": _entry("load", "Images", "Bring the images of a file or a directory into the store"),
@@ -68,6 +72,7 @@ COMMANDS = {
     "info": _entry("info", "Store", "Show this machine and the store"),
     "check": _entry("check", "Store", "Verify that the store is intact"),
     "ingest": _entry("ingest", "Store", "List and drop partial downloads"),
+    "df": _entry("df", "Store", "Show what takes the space"),
     "prune": _entry("prune", "Store", "Remove what nothing needs any more"),
     "version": _entry("version", "Store", "Show the version of kstore"),
     "completion": _entry("completion", "Store", "Print a shell completion script"),
@@ -98,6 +103,20 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
     help="Where the store is  [env: KSTORE_ROOT]",
 )
 @click.option(
+    "--additional-store",
+    "additional_stores",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A read-only store or OCI layout to find images in as well; may be given several times"
+    "  [env: KSTORE_ADDITIONAL_STORES]",
+)
+@click.option(
+    "--unsafe-network-fs",
+    is_flag=True,
+    help="Use a store on a network file system, which one machine at a time may write to",
+)
+@click.option(
     "--log-level",
     type=click.Choice(LOG_LEVELS),
     default="warn",
@@ -111,9 +130,19 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
 )
 @click.option("--version", is_flag=True, help="Show the version and exit")
 @pass_session
-def cli(session: Session, root: Path | None, log_level: str, offline: bool, version: bool) -> None:
+def cli(
+    session: Session,
+    root: Path | None,
+    additional_stores: tuple[Path, ...],
+    unsafe_network_fs: bool,
+    log_level: str,
+    offline: bool,
+    version: bool,
+) -> None:
     """Keep container images on this machine: pull, find, tag, push.  No daemon, no root."""
     session.root = root
+    session.additional_stores = additional_stores
+    session.network_ok = unsafe_network_fs
     session.log_level = log_level
     session.offline = offline
     context = click.get_current_context()

@@ -56,6 +56,8 @@ class Session:
 
     def __init__(self) -> None:
         self.root: Path | None = None
+        self.additional_stores: tuple[Path, ...] = ()
+        self.network_ok = False
         self.log_level = "warn"
         self.offline = False
         self.on_interrupt: str | None = None
@@ -76,7 +78,13 @@ class Session:
         from kstore.app import App
 
         self._configure_logging()
-        found = settings.load(os.environ, root=self.root, offline=self.offline)
+        found = settings.load(
+            os.environ,
+            root=self.root,
+            additional=self.additional_stores,
+            network_ok=self.network_ok,
+            offline=self.offline,
+        )
         choose = self.choose if sys.stdin.isatty() and sys.stderr.isatty() else None
         return App(found, ask_secret=self.ask_secret, choose=choose, warn=self.warn)
 

@@ -1,8 +1,8 @@
 """The text of a ``--format`` template as a tree of nodes.
 
 The subset of Go's text/template that formatting needs: fields, pipelines, function calls, ``if``,
-``with``, ``range``, variables, literals, comments and trim markers.  No assignments to variables
-that are there already, no nested definitions.
+``with``, ``range``, variables and assignments to them, literals, comments and trim markers.  No
+nested definitions.
 
 Source: the documentation of Go's text/template package.
 """
@@ -24,6 +24,7 @@ from kstore.cli.template_tokens import (
 from kstore.errors import InvalidInputError
 
 __all__ = [
+    "Assignment",
     "Call",
     "Choice",
     "Declaration",
@@ -97,6 +98,14 @@ class Declaration:
 
 
 @dataclass(frozen=True, slots=True)
+class Assignment:
+    """``$name = expression``, to where the variable is declared."""
+
+    name: str
+    expression: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """``if``, or with ``rebinds`` ``with``: the condition becomes dot inside ``then``.
 
@@ -124,7 +133,7 @@ class Loop:
     names: tuple[str, ...]
 
 
-Node: TypeAlias = Text | Output | Declaration | Choice | Loop
+Node: TypeAlias = Text | Output | Declaration | Assignment | Choice | Loop
 
 
 def parse(text: str) -> tuple[Node, ...]:
@@ -156,15 +165,21 @@ class _Parser:
             if word in ("if", "with", "range"):
                 found.append(self._block(piece, word, depth))
             else:
-                names, expression = self._pipeline(piece, 0, most=1)
-                found.append(
-                    Declaration(names[0], expression)
-                    if names
-                    else Output(expression, piece.position)
-                )
+                found.append(self._statement(piece))
         if block is not None:
             raise template_error(block.position, "block without {{end}}")
         return tuple(found), None
+
+    def _statement(self, action: Action) -> Node:
+        target, *rest = action.tokens[:2] or (None,)
+        if target is not None and target.kind == "variable" and [t.text for t in rest] == ["="]:
+            if target.text not in self._declared:
+                raise template_error(target.position, f"no variable {target.text}")
+            return Assignment(target.text, self._pipeline(action, 2, most=0)[1])
+        names, expression = self._pipeline(action, 0, most=1)
+        if names:
+            return Declaration(names[0], expression)
+        return Output(expression, action.position)
 
     def _block(self, action: Action, word: str, depth: int) -> Node:
         if depth >= _MAX_DEPTH:

@@ -26,7 +26,7 @@ _TOKEN = re.compile(
     | (?P<field>\.[^\W\d]\w*)
     | (?P<word>[A-Za-z_]\w*)
     | (?P<variable>\$[^\W\d]\w*)
-    | (?P<mark>:=|[.$()|,])
+    | (?P<mark>:=|[=.$()|,])
     """,
     re.VERBOSE,
 )

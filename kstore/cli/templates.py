@@ -7,6 +7,7 @@ InvalidInputError that says where.  Work and output are bounded.
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from kstore.cli.output import render_table
 from kstore.cli.template_functions import FUNCTIONS, MAX_TEXT, call, shown
 from kstore.cli.template_syntax import (
+    Assignment,
     Call,
     Choice,
     Declaration,
@@ -88,6 +90,11 @@ class Template:
             _check(expression, own_dot, known)
         return cls(nodes, match is not None, known)
 
+    def uses(self, field: str) -> bool:
+        """Whether the text may depend on this field of the record."""
+        found = _expressions(self.nodes, own_dot=True)
+        return any(_reads(expression, _plain(field)) for expression, _ in found)
+
     def render(self, record: Mapping[str, Any], escape: Escape = str) -> str:
         """The text for one record; values, not the template's own text, go through ``escape``."""
         run = _Run(record, escape)
@@ -130,7 +137,7 @@ def _expressions(nodes: Sequence[Node], *, own_dot: bool) -> Iterator[tuple[Expr
     """Every expression, and whether ``.`` is the record itself where it stands."""
     for node in nodes:
         match node:
-            case Output(expression) | Declaration(_, expression):
+            case Output(expression) | Declaration(_, expression) | Assignment(_, expression):
                 yield expression, own_dot
             case Choice(condition, then, otherwise, rebinds):
                 yield condition, own_dot
@@ -157,6 +164,17 @@ def _check(expression: Expression, own_dot: bool, known: Collection[str] | None)
             _check(base, own_dot, known)
 
 
+def _reads(expression: Expression, field: str) -> bool:
+    match expression:
+        case Dot():
+            return True  # all of it, or a part that is not known here
+        case Field(base, name):
+            return _plain(name) == field or (not isinstance(base, Dot) and _reads(base, field))
+        case Call(_, arguments):
+            return any(_reads(argument, field) for argument in arguments)
+    return False
+
+
 def _unknown(position: int, name: str, known: Iterable[str]) -> Exception:
     return template_error(position, f"no field {name!r} (there are: {', '.join(known)})")
 
@@ -181,7 +199,7 @@ def _titles(nodes: Sequence[Node], titles: Mapping[str, str]) -> Iterator[str]:
                 yield text
             case Output(Literal(str(text))):
                 yield text
-            case Declaration():
+            case Declaration() | Assignment():
                 pass
             case _:
                 first = next(
@@ -211,7 +229,7 @@ class _Run:
         self.parts: list[str] = []
         self._record = record
         self._escape = escape
-        self._variables: dict[str, Any] = {}
+        self._variables: ChainMap[str, Any] = ChainMap()
         self._steps = 0
         self._length = 0
 
@@ -220,7 +238,7 @@ class _Run:
     ) -> None:
         """A block, with the variables that are declared for it."""
         outside = self._variables
-        self._variables = {**outside, **declared}
+        self._variables = outside.new_child(dict(declared))
         for node in nodes:
             self._node(node, dot)
         self._variables = outside
@@ -233,6 +251,9 @@ class _Run:
                 self._write(self._escape(shown(self._value(expression, dot))), position)
             case Declaration(name, expression):
                 self._variables[name] = self._value(expression, dot)
+            case Assignment(name, expression):
+                scope = next(scope for scope in self._variables.maps if name in scope)
+                scope[name] = self._value(expression, dot)
             case Choice(condition, then, otherwise, rebinds, names):
                 value = self._value(condition, dot)
                 declared = dict.fromkeys(names, value)

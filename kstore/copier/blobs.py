@@ -10,7 +10,7 @@ from kstore.copier.progress import Event, EventKind, ProgressSink
 from kstore.descriptor import Descriptor
 from kstore.digest import Hasher
 from kstore.errors import BlobNotFoundError, IntegrityError, StoreDamagedError, UnsupportedError
-from kstore.interfaces import BlobFeed, BlobSource, ImageSource
+from kstore.interfaces import BlobFeed, BlobOpener, BlobSource
 from kstore.mediatypes import is_foreign_layer
 from kstore.streams import BytesStream, ByteStream, Cancel, Closing, VerifiedStream
 
@@ -24,7 +24,7 @@ class SourceFeed(Closing, BlobFeed):
     """One blob of the source, verified on the way to the destination."""
 
     def __init__(
-        self, source: ImageSource, blob: Descriptor, progress: ProgressSink, cancel: Cancel
+        self, source: BlobOpener, blob: Descriptor, progress: ProgressSink, cancel: Cancel
     ) -> None:
         self._source = source
         self._blob = blob
@@ -34,6 +34,8 @@ class SourceFeed(Closing, BlobFeed):
         self._stream: VerifiedStream | None = None
         self._done = 0
         self._reported = 0.0
+        self._resumed = False
+        self._spliced = False  # another try was made because of that
 
     def start(
         self, offset: int = 0, prefix: Hasher | None = None, validator: str | None = None
@@ -44,6 +46,7 @@ class SourceFeed(Closing, BlobFeed):
         opened = self._open(offset, validator)
         self._opened = opened
         resumed = offset > 0 and opened.offset == offset
+        self._resumed = resumed
         self._done = offset if resumed else 0
         self._stream = VerifiedStream(
             opened,
@@ -71,9 +74,15 @@ class SourceFeed(Closing, BlobFeed):
     def validator(self) -> str | None:
         return self._opened.validator if self._opened else None
 
-    @property
-    def spliced(self) -> bool:
-        return self._opened is not None and self._opened.spliced
+    def refute(self) -> bool:
+        if self._resumed:
+            return True  # what was held before may be what is wrong
+        if (why := self._source.refute(self._blob.digest)) is not None:
+            self._lost(why)
+            return True
+        again = self._opened is not None and self._opened.spliced and not self._spliced
+        self._spliced = True
+        return again
 
     def retrying(self, why: str) -> None:
         blob = self._blob
@@ -94,7 +103,7 @@ class SourceFeed(Closing, BlobFeed):
         return count
 
     def _lost(self, why: str) -> None:
-        """The source's connection was lost."""
+        """The source's connection was lost, or has brought wrong bytes."""
         self._emit("retry", why)
 
     def _emit(self, kind: EventKind, text: str | None = None) -> None:
@@ -138,7 +147,6 @@ class MadeFeed(Closing, BlobFeed):
     """
 
     validator: str | None = None
-    spliced: bool = False
 
     def __init__(
         self,
@@ -165,6 +173,9 @@ class MadeFeed(Closing, BlobFeed):
             made.open(offset), self._blob, offset=offset, prefix=prefix, cancel=self._cancel
         )
         return offset
+
+    def refute(self) -> bool:
+        return False
 
     def retrying(self, why: str) -> None:
         self._progress(Event("retry", self._blob.digest, size=self._blob.size, text=why))

@@ -230,14 +230,14 @@ class Transfer(Closing):
             return spool
         assert job.change is not None, "only changed layers are spooled"
         with self._slots, SourceFeed(self._source, job.blob, self._progress, self._stop) as feed:
-            feed.start()
-            try:
-                spool = make_spool(feed, job.blob, job.change, self._directory, self._crew)
-            except IntegrityError:
-                if not feed.spliced:
-                    raise
-                feed.start()  # the bytes may have been of two versions
-                spool = make_spool(feed, job.blob, job.change, self._directory, self._crew)
+            spool = None
+            while spool is None:
+                feed.start()
+                try:
+                    spool = make_spool(feed, job.blob, job.change, self._directory, self._crew)
+                except IntegrityError:
+                    if not feed.refute():
+                        raise
         self._note(job, spool)
         self._spools[job.key] = spool
         return spool

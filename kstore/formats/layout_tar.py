@@ -16,7 +16,7 @@ from kstore.streams import Readable, pump
 __all__ = ["Again", "LayoutTar"]
 
 #: Cuts the archive off at this position and starts the stream anew; False if that cannot be.
-Again = Callable[[int], bool]
+Again = Callable[[int, IntegrityError], bool]
 
 _DIRECTORY_MODE = 0o755
 
@@ -41,18 +41,20 @@ class LayoutTar:
     ) -> None:
         """Add a blob; ``stream`` yields exactly ``size`` bytes or raises.
 
-        After an IntegrityError ``again`` is asked for another try.
+        After each IntegrityError ``again`` is asked for another try.
         """
         self._make_directories(digest)
         self._tar.add(blob_name(digest), size=size)
         start = self._tar.position
-        try:
-            pump(stream, self._tar.write)
-        except IntegrityError:
-            if again is None or not again(start):
-                raise
-            self._tar.write_again(start, size)
-            pump(stream, self._tar.write)
+        while True:
+            try:
+                pump(stream, self._tar.write)
+            except IntegrityError as error:
+                if again is None or not again(start, error):
+                    raise
+                self._tar.write_again(start, size)
+            else:
+                break
         self._sizes[digest] = size
 
     def add_manifest(self, digest: Digest, data: bytes) -> None:

@@ -8,21 +8,28 @@ from kstore.reference import LOCAL_DOMAIN, Named
 from kstore.store import CheckReport, Store
 from kstore.streams import Cancel
 
-__all__ = ["affected_images", "check_store", "is_pullable"]
+__all__ = ["affected_images", "check_store", "is_pullable", "needs_rebuild"]
 
 
 def check_store(
     store: Store,
     *,
     deep: bool = False,
+    max_seconds: float | None = None,
     progress: Callable[[int], None] | None = None,
     cancel: Cancel | None = None,
 ) -> CheckReport:
     """Compare records and files; ``deep`` also hashes every blob and checks every diffID.
 
-    ``progress`` is told the size of every piece that is hashed.
+    With ``max_seconds``, as many blobs are hashed as that allows, those first that were verified
+    longest ago.  ``progress`` is told the size of every piece that is hashed.
     """
-    return store.check(deep=deep, progress=progress, cancel=cancel)
+    return store.check(deep=deep, max_seconds=max_seconds, progress=progress, cancel=cancel)
+
+
+def needs_rebuild(report: CheckReport) -> bool:
+    """Whether the database itself is damaged, so that only a new one helps."""
+    return any(problem.kind == "database" for problem in report.problems)
 
 
 def affected_images(store: Store, report: CheckReport) -> Mapping[str, tuple[Named, ...]]:
@@ -30,7 +37,7 @@ def affected_images(store: Store, report: CheckReport) -> Mapping[str, tuple[Nam
 
     Nothing is said of a store whose database is damaged, because that is where it would come from.
     """
-    if any(problem.kind == "database" for problem in report.problems):
+    if needs_rebuild(report):
         return {}
     damaged = {image for problem in report.problems for image in problem.images}
     return {

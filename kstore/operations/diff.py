@@ -113,7 +113,9 @@ def _opened(store: Store, layer: Descriptor, cancel: Cancel | None) -> Iterator[
     try:
         file = store.open_blob(layer.digest)
     except BlobNotFoundError as exc:
-        raise BlobNotFoundError(f"{what} is not in the store", hint="kstore check") from exc
+        raise BlobNotFoundError(
+            f"{what} is not in the store", hint="kstore check --repair"
+        ) from exc
     with file_errors(f"read {what}"), file:
         kind = detect(file.read(8))
         file.seek(0)
@@ -122,5 +124,5 @@ def _opened(store: Store, layer: Descriptor, cancel: Cancel | None) -> Iterator[
             yield TarReader(plain, limits=_LIMITS, what=what)
         except IntegrityError as exc:
             raise StoreDamagedError(
-                f"{what} cannot be read: {exc.message}", hint="kstore check --deep"
+                f"{what} cannot be read: {exc.message}", hint="kstore check --repair"
             ) from exc

@@ -12,23 +12,32 @@ from kstore import __version__
 from kstore.platforms import host_platform
 from kstore.store import Store, StoreFacts
 
-__all__ = ["StoreInfo", "store_info", "versions"]
+__all__ = ["LIBRARIES", "StoreInfo", "store_info", "versions"]
+
+#: What kstore needs, by the names of the packages.
+LIBRARIES = (
+    *("PyYAML", "click", "cryptography", "isal", "platformdirs", "pynacl", "python-gnupg", "rich"),
+    *("sqlite-utils", "urllib3", "xattr", "zstandard"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """Facts about host, store and versions; sizes in bytes."""
+    """Facts about host, store and versions; sizes in bytes.  ``debug``: how this kstore is made
+    up, None where that was not asked for."""
 
     host: dict[str, Any]
     store: StoreFacts
     versions: dict[str, str]
+    debug: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"host": self.host, "store": asdict(self.store), "versions": self.versions}
+        facts = {"host": self.host, "store": asdict(self.store), "versions": self.versions}
+        return facts if self.debug is None else {**facts, "debug": self.debug}
 
 
-def store_info(store: Store) -> StoreInfo:
-    """What ``kstore info`` shows."""
+def store_info(store: Store, *, debug: bool = False) -> StoreInfo:
+    """What ``kstore info`` shows; with ``debug``, what a report of a defect should tell, too."""
     host = host_platform()
     memory = _memory()
     return StoreInfo(
@@ -48,7 +57,25 @@ def store_info(store: Store) -> StoreInfo:
         },
         store=store.facts(),
         versions=versions(),
+        debug=_debug() if debug else None,
     )
+
+
+def _debug() -> dict[str, Any]:
+    return {
+        "implementation": platform.python_implementation(),
+        "compiler": platform.python_compiler(),
+        "libraries": {name: _library_version(name) for name in LIBRARIES},
+    }
+
+
+def _library_version(name: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # it may come without its papers, or not at all
+        return None
 
 
 def _memory() -> dict[str, int]:

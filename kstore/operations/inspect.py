@@ -20,7 +20,8 @@ __all__ = ["ImageInspection", "inspect_image", "repo_digests", "repo_tags", "tim
 class ImageInspection:
     """One image through one of its manifests.
 
-    ``unpacked_size``: bytes of its layers as tars, None where that is not known.
+    ``unpacked_size``: bytes of its layers as tars, None where that is not known; ``past_names``:
+    what it is and was called, the last name first.
     """
 
     image: ImageRecord
@@ -29,6 +30,7 @@ class ImageInspection:
     config: ImageConfig
     config_json: dict[str, Any]
     unpacked_size: int | None = None
+    past_names: tuple[str, ...] = ()
 
     @property
     def repo_tags(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ class ImageInspection:
                 for la in self.manifest.layers
             ],
             "History": self.config_json.get("history") or [],
+            "NamesHistory": list(self.past_names),
             "Complete": self.image.complete,
         }
 
@@ -110,6 +113,7 @@ def inspect_image(
         config=ImageConfig.parse(data, f"config of {text}"),
         config_json=json.loads(data),
         unpacked_size=_unpacked_size(store, manifest, measure, cancel),
+        past_names=store.past_names(found.image.id).get(found.image.id, ()),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from kstore.reference import has_domain
 from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
 from kstore.registry.targets import is_path
 
-__all__ = ["LoginResult", "log_in", "log_out", "logged_in_as", "registry_key"]
+__all__ = ["LoginResult", "default_registry", "log_in", "log_out", "logged_in_as", "registry_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,20 @@ class LoginResult:
 
     registry: str
     place: Path | str
+
+
+def default_registry(search: Sequence[str]) -> str:
+    """The registry that is meant where none is named: the first of those to ``search`` in for
+    short names.
+
+    Raises InvalidInputError if there is none: nobody's password goes to a registry by default.
+    """
+    if not search:
+        raise InvalidInputError(
+            "no registry was named, and registries.conf has no unqualified-search-registries",
+            hint="name one, for example docker.io",
+        )
+    return search[0]
 
 
 def log_in(
@@ -70,7 +84,7 @@ def log_out(registry: str | None, files: AuthFiles, *, everywhere: bool = False)
             raise InvalidInputError("--all takes no registry name")
         return files.erase_all()
     if registry is None:
-        raise InvalidInputError("say which registry to log out from, or --all")
+        raise InvalidInputError("say which registry to log out from, or all of them")
     key = registry_key(registry)
     try:
         return files.erase(key)

@@ -111,6 +111,6 @@ def _target(entry: LogEntry) -> Digest:
     if not entry.manifest.complete and not entry.manifest.is_index:
         raise StoreDamagedError(
             f"what {entry.place} was, {digest}, is in the store with blobs missing",
-            hint="kstore check",
+            hint="kstore check --repair",
         )
     return digest

@@ -22,7 +22,7 @@ from kstore.image import TrustPolicy
 from kstore.manifest.attached import is_attachment_tag
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
-from kstore.reference import Named
+from kstore.reference import Named, has_domain
 from kstore.registry.shortnames import Resolved
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import Store
@@ -36,19 +36,21 @@ __all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 class PullOptions:
     """``platform``: the wanted member of an index (None: this machine's); ``all_tags``: every tag
     of the repository; ``parallel``: blobs moved at once; ``with_referrers``: also what is attached
-    to the image (signatures, attestations, ...), and to that in turn; ``policy``: which images are
-    trusted."""
+    to the image (signatures, attestations, ...), and to that in turn; ``if_missing``: an image that
+    the store has under the name (and for the ``platform``, if that is given) stays as it is, and no
+    registry is asked for it; ``policy``: which images are trusted when they are pulled."""
 
     platform: Platform | None = None
     all_tags: bool = False
     parallel: int = 6
     with_referrers: bool = False
+    if_missing: bool = False
     policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """One image that was pulled.
+    """One image that was pulled, or ``present`` already where only a missing one was wanted.
 
     ``previous`` is the ID of the image that had the name before, if it has no name left now.
     ``other_platform`` is the image's platform where that is not the wanted one: an image that is
@@ -60,6 +62,7 @@ class Pulled:
     manifest: Digest
     previous: str | None
     other_platform: Platform | None = None
+    present: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,11 @@ def pull_image(
     others; those of attachments are no images, and are left out.
     """
     options = options or PullOptions()
+    if options.if_missing and options.with_referrers:
+        raise InvalidInputError(
+            "whether an image's referrers are missing is not known without the registry",
+            hint="--with-referrers without --if-missing",
+        )
 
     def pull(named: Named) -> PullResult:
         if options.all_tags:
@@ -107,6 +115,10 @@ def pull_image(
         name = named.with_default_tag()
         return PullResult((_pull_one(store, transports, name, options, progress, cancel),))
 
+    if options.if_missing and not options.all_tags:
+        for named in _meanings(transports, text):
+            if (found := _present(store, named.with_default_tag(), options)) is not None:
+                return PullResult((found,))
     meant = _meant(transports, text)
     if options.all_tags and not meant.candidates[0].is_bare:
         raise InvalidInputError(f"--all-tags takes a name without tag and digest, not {text!r}")
@@ -142,6 +154,13 @@ def _meant(transports: Transports, text: str) -> Resolved:
         if resolved is not None:
             return resolved
     return Resolved(text, (_registry_name(transports, text),), "a full name")
+
+
+def _meanings(transports: Transports, text: str) -> tuple[Named, ...]:
+    """All names that ``text`` may mean; nobody is asked to choose."""
+    if split_transport(text) is None and not has_domain(text):
+        return transports.docker.short_names.meanings(text) or (Named.parse(text),)
+    return (_registry_name(transports, text),)
 
 
 def _registry_name(transports: Transports, text: str) -> Named:
@@ -193,7 +212,9 @@ def _pull_one(
     progress: ProgressSink,
     cancel: Cancel | None,
 ) -> Pulled:
-    local = replace(name, tag=None) if name.digest else name
+    if options.if_missing and (found := _present(store, name, options)) is not None:
+        return found
+    local = _local(name)
     before = image_named(store, local)
     source, destination = transports.docker.reference(name), transports.storage.reference(local)
     how = CopyOptions(
@@ -202,7 +223,14 @@ def _pull_one(
         images_only=True,
         preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
-    result = copy_image(source, destination, options.policy, how, progress=progress, cancel=cancel)
+    try:
+        result = copy_image(
+            source, destination, options.policy, how, progress=progress, cancel=cancel
+        )
+    except RemoteError as error:
+        if before is not None:
+            error.hint = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
+        raise
     if options.with_referrers:
         from kstore.operations.referrers import copy_referrers
 
@@ -217,6 +245,23 @@ def _pull_one(
         _if_nameless(store, moved),
         _if_other(store.image(image_id).platform, options.platform or host_platform()),
     )
+
+
+def _local(name: Named) -> Named:
+    """What the store calls an image pulled as ``name``."""
+    return replace(name, tag=None) if name.digest else name
+
+
+def _present(store: Store, name: Named, options: PullOptions) -> Pulled | None:
+    """The image that the store has as ``name``, None if there is none that will do."""
+    local = _local(name)
+    record, image_id = store.name(local), image_named(store, local)
+    if record is None or record.manifest is None or image_id is None:
+        return None
+    other = _if_other(store.image(image_id).platform, options.platform or host_platform())
+    if other is not None and options.platform is not None:
+        return None
+    return Pulled(image_id, local, record.manifest, None, other, present=True)
 
 
 def _if_other(has: Platform, want: Platform) -> Platform | None:

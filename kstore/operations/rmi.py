@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kstore.errors import InvalidInputError, KstoreError
 from kstore.operations.images import ImageSummary, list_images
 from kstore.store import Found, RemovalReport, Store
+from kstore.store.lookup import elsewhere
 
 __all__ = ["RmiResult", "remove_images"]
 
@@ -47,7 +48,8 @@ def remove_images(
     if listed is not None and not texts:
         texts, listed = [str(row.name.name) if row.name else row.id for row in listed], None
     elif all_images:
-        texts, all_names = [image.id for image in store.images()], True
+        own = [image.id for image in store.images() if image.location is None]
+        texts, all_names = own, True
     reports: list[RemovalReport] = []
     errors: list[KstoreError] = []
     for text in texts:
@@ -70,6 +72,8 @@ def _is_listed(found: Found, listed: Sequence[ImageSummary]) -> bool:
 
 
 def _remove(store: Store, found: Found, *, force: bool, all_names: bool) -> RemovalReport:
+    if found.image.location is not None:
+        raise elsewhere(found)
     if found.name is not None and not (force and len(found.image.names) == 1):
         return store.remove_name(found.name)
     return store.remove_image(found.image.id, force=force, all_names=all_names)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from kstore import mediatypes as mt
-from kstore.blobs import fsync_directory, storage_errors
 from kstore.compression import Kind
 from kstore.copier import CopyOptions, CopyResult, copy_image
 from kstore.copier.progress import ProgressSink, ignore
@@ -28,6 +25,7 @@ from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
 from kstore.transports.dir import DirReference
 from kstore.transports.docker_archive import DockerArchiveTransport
+from kstore.transports.layout_draft import layout_draft
 from kstore.transports.oci import OciReference, OciTransport
 from kstore.transports.oci_archive import OciArchiveTransport
 from kstore.transports.storage import StorageReference
@@ -204,17 +202,10 @@ def _oci_directory(transports: Transports, place: str) -> Iterator[_WriteTo]:
     home = transports.get("oci")
     assert isinstance(home, OciTransport)
     target = _new_directory(place, hint=f"kstore copy kstore:IMAGE oci:{place} adds to a layout")
-    draft = target.with_name(f".kstore-{secrets.token_hex(8)}.tmp")
-    try:
+    with layout_draft(target) as draft:
         yield lambda names: [
             OciReference(str(draft), Selector.parse(ref), home) for ref in _refs(names)
         ]
-        with storage_errors(f"write {place}"):
-            draft.rename(target)
-            fsync_directory(target.parent)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 @contextlib.contextmanager

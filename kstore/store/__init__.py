@@ -26,21 +26,29 @@ if TYPE_CHECKING:
     )
     from kstore.store.reports import (
         CheckReport,
+        DamagedBlob,
+        ImageUsage,
+        KindUsage,
         PartialDownload,
         Problem,
         PruneReport,
+        RebuildReport,
         RemovalReport,
         StoreFacts,
+        UsageReport,
     )
     from kstore.store.store import Store
 
 __all__ = [
     "CheckReport",
     "ContainerRecord",
+    "DamagedBlob",
     "FactTable",
     "Found",
     "ImageRecord",
+    "ImageUsage",
     "Ingest",
+    "KindUsage",
     "LayerFact",
     "Lease",
     "ManifestRecord",
@@ -50,10 +58,12 @@ __all__ = [
     "Problem",
     "PruneReport",
     "Publication",
+    "RebuildReport",
     "RemovalReport",
     "StagedBlob",
     "Store",
     "StoreFacts",
+    "UsageReport",
 ]
 
 #: Where the names are; their modules are imported at their first use, because starting fast is a
@@ -73,11 +83,16 @@ _HOMES = {
     ),
     "reports": (
         "CheckReport",
+        "DamagedBlob",
+        "ImageUsage",
+        "KindUsage",
         "PartialDownload",
         "Problem",
         "PruneReport",
+        "RebuildReport",
         "RemovalReport",
         "StoreFacts",
+        "UsageReport",
     ),
     "store": ("Store",),
 }

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from kstore.digest import Digest
+from kstore.errors import InUseError
 from kstore.reference import Named
 from kstore.store.queries import name_checksum, to_us
 from kstore.store.session import now_us
@@ -99,6 +100,14 @@ class Writer:
                 self.now,
                 self.now,
             ],
+        )
+
+    def put_unusable_blob(self, blob: Descriptor, state: str) -> None:
+        """Something needs this blob, which is ``missing`` or ``suspect``; a row it has stays."""
+        self.execute(
+            "INSERT INTO blob (digest, size, media_type, state, committed_at)"
+            " VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+            [str(blob.digest), blob.size, blob.media_type, state, self.now],
         )
 
     def set_state(self, digest: Digest, state: str) -> None:
@@ -242,7 +251,10 @@ class Writer:
         self._table("name").update(name, {"manifest": manifest, "via": via, "checksum": checksum})
 
     def drop_name(self, name: str, command: str) -> None:
-        """Remove a name, if it is there."""
+        """Remove a name, if it is there; InUseError for a protected one."""
+        if self.column("SELECT 1 FROM protection WHERE name = ?", [name]):
+            familiar = Named.parse(name).familiar
+            raise InUseError(f"{familiar} is protected", hint=f"kstore unprotect {familiar}")
         for repository, target in self.rows(
             "SELECT repository, target FROM name WHERE name = ?", [name]
         ):

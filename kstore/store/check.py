@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
+import time
 from collections.abc import Callable, Iterable
 
 from kstore import mediatypes as mt
-from kstore.compression import decompressor
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, IntegrityError, KstoreError, StoreDamagedError
-from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, Index, Manifest, parse
+from kstore.errors import BlobNotFoundError, KstoreError, StoreDamagedError
+from kstore.manifest import Index, Manifest, parse
 from kstore.store import layout
 from kstore.store.catalog import Writer
-from kstore.store.fingerprints import hash_file, same_file
+from kstore.store.claims import Claims, read_claims
+from kstore.store.examine import Examined, Reading, examine
+from kstore.store.facts import FactTable, LayerFact
+from kstore.store.fingerprints import same_file
 from kstore.store.queries import name_checksum
-from kstore.store.reading import read_blob, read_manifest
+from kstore.store.reading import read_manifest
 from kstore.store.reports import CheckReport, Problem, ProblemKind
+from kstore.store.root import strange_names
 from kstore.store.session import Session
 from kstore.store.sweep import has_row
-from kstore.streams import Cancel, pump
+from kstore.streams import Cancel
 
 __all__ = ["check"]
-
-#: A layer that unpacks to more is not unpacked any further (bytes).
-_MAX_LAYER = 1 << 40
 
 
 def check(
     session: Session,
     *,
     deep: bool,
+    max_seconds: float | None,
     progress: Callable[[int], None] | None,
     cancel: Cancel | None,
 ) -> CheckReport:
     """See :meth:`kstore.store.Store.check`."""
-    inspection = _Inspection(session, progress, cancel or Cancel())
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    inspection = _Inspection(session, progress or (lambda size: None), cancel or Cancel())
     if not inspection.check_database():
         return inspection.report()  # its rows prove nothing
-    inspection.check_blobs(deep=deep)
+    inspection.check_blobs(deep=deep, deadline=deadline)
     inspection.check_names()
     inspection.check_manifests()
     inspection.check_orphans()
-    if deep:
-        inspection.check_layers()
     inspection.record_states()
     inspection.check_layout()
     return inspection.report()
@@ -51,19 +52,20 @@ def check(
 class _Inspection:
     """One run of the check, and what it found."""
 
-    def __init__(
-        self, session: Session, progress: Callable[[int], None] | None, cancel: Cancel
-    ) -> None:
+    def __init__(self, session: Session, progress: Callable[[int], None], cancel: Cancel) -> None:
         self._session = session
-        self._progress = progress
+        self._tell = progress
         self._cancel = cancel
         self._problems: list[Problem] = []
-        self._states: dict[Digest, str] = {}  # blobs whose row says something else
-        self._bad: set[Digest] = set()
-        self._blobs = self._bytes = self._images = 0
+        self._bad: dict[Digest, str] = {}  # to the state of its row
+        self._good: dict[Digest, os.stat_result] = {}  # those whose every byte was read
+        self._facts: list[LayerFact] = []
+        self._blobs = self._bytes = self._images = self._unread = 0
 
     def report(self) -> CheckReport:
-        return CheckReport(tuple(self._problems), self._blobs, self._bytes, self._images)
+        return CheckReport(
+            tuple(self._problems), self._blobs, self._bytes, self._images, self._unread
+        )
 
     def _found(
         self,
@@ -75,11 +77,6 @@ class _Inspection:
         garbage: bool = False,
     ) -> None:
         self._problems.append(Problem(kind, str(subject), detail, tuple(images), garbage))
-
-    def _count(self, size: int) -> None:
-        self._bytes += size
-        if self._progress is not None:
-            self._progress(size)
 
     # ---- the steps
 
@@ -98,52 +95,79 @@ class _Inspection:
             self._found("database", table, f"a row of {table} refers to a missing row of {parent}")
         return not answers
 
-    def check_blobs(self, *, deep: bool) -> None:
-        """Every row has its file, unchanged; the bytes of a changed one (or of all) are hashed."""
-        rows = self._session.db.rows(
-            "SELECT digest, size, state, ino, mtime_ns FROM blob ORDER BY digest"
-        )
-        for text, size, state, ino, mtime_ns in rows:
+    def check_blobs(self, *, deep: bool, deadline: float | None) -> None:
+        """Every row has its file, unchanged; the bytes of a changed one (or of all) are read.
+
+        Those that were verified longest ago come first.
+        """
+        everything = deep or deadline is not None
+        claims = read_claims(self._session, self._found, self._cancel) if deep else Claims()
+        known = FactTable(self._session)
+        readings: list[Reading] = []
+        for text, size, state, ino, mtime_ns in self._session.db.rows(
+            "SELECT digest, size, state, ino, mtime_ns FROM blob"
+            " ORDER BY verified_at IS NOT NULL, verified_at, digest"
+        ):
             self._cancel.check()
             self._blobs += 1
             digest = Digest.parse(text)
-            problem = self._blob_problem(digest, size, state, ino, mtime_ns, deep)
-            if problem is None:
-                if state != "present":
-                    self._states[digest] = "present"
+            facts = self._file_facts(digest, size)
+            if facts is None:
                 continue
-            kind, detail = problem
-            self._bad.add(digest)
-            self._states[digest] = "missing" if kind == "missing-blob" else "suspect"
-            self._found(kind, digest, detail, images=self._images_of(digest))
+            if everything or state != "present" or not same_file(facts, ino, mtime_ns, size):
+                readings.append(claims.reading(digest, known))
+        results = examine(
+            self._session.blobs,
+            readings,
+            progress=self._count,
+            cancel=self._cancel,
+            deadline=deadline,
+        )
+        done = sorted(results, key=lambda examined: examined.digest)
+        self._unread = len(readings) - len(done)
+        for examined in done:
+            self._take(examined, claims)
 
-    def _blob_problem(
-        self, digest: Digest, size: int, state: str, ino: int, mtime_ns: int, deep: bool
-    ) -> tuple[ProblemKind, str] | None:
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        self._tell(size)
+
+    def _file_facts(self, digest: Digest, size: int) -> os.stat_result | None:
+        """The facts of a blob's file, None where they show a problem."""
         try:
             facts = self._session.blobs.stat(digest)
         except StoreDamagedError as exc:
-            return "unreadable-blob", exc.message
-        if facts is None:
-            if not has_row(self._session, digest):
-                return None  # removed since the list was read
-            return "missing-blob", f"blob {digest} has no file"
-        if facts.st_size != size:
-            return "wrong-size", f"blob {digest} has {facts.st_size} bytes instead of {size}"
-        if not deep and state == "present" and same_file(facts, ino, mtime_ns, size):
+            self._bad_blob("unreadable-blob", digest, exc.message)
             return None
-        return self._content_problem(digest)
+        if facts is None:
+            if has_row(self._session, digest):  # else it was removed since the list was read
+                self._bad_blob("missing-blob", digest, f"blob {digest} has no file")
+            return None
+        if facts.st_size != size:
+            detail = f"blob {digest} has {facts.st_size} bytes instead of {size}"
+            self._bad_blob("wrong-size", digest, detail)
+            return None
+        return facts
 
-    def _content_problem(self, digest: Digest) -> tuple[ProblemKind, str] | None:
-        try:
-            hash_file(self._session.blobs, digest, counter=self._count, cancel=self._cancel)
-        except BlobNotFoundError:
-            return "missing-blob", f"blob {digest} has no file"
-        except StoreDamagedError as exc:
-            unreadable = isinstance(exc.__cause__, OSError)
-            return ("unreadable-blob" if unreadable else "wrong-digest"), exc.message
-        self._states.setdefault(digest, "present")
-        return None
+    def _take(self, examined: Examined, claims: Claims) -> None:
+        digest, problem = examined.digest, examined.problem
+        if examined.facts is not None:
+            self._good[digest] = examined.facts
+            for image, detail in claims.contradictions(examined):
+                self._found("wrong-diff-id", digest, detail, images=[image])
+            if (fact := claims.fact(examined)) is not None:
+                self._facts.append(fact)
+        elif isinstance(problem, BlobNotFoundError):
+            if has_row(self._session, digest):
+                self._bad_blob("missing-blob", digest, problem.message)
+        elif problem is not None:
+            unreadable = isinstance(problem.__cause__, OSError)
+            kind: ProblemKind = "unreadable-blob" if unreadable else "wrong-digest"
+            self._bad_blob(kind, digest, problem.message)
+
+    def _bad_blob(self, kind: ProblemKind, digest: Digest, detail: str) -> None:
+        self._bad[digest] = "missing" if kind == "missing-blob" else "suspect"
+        self._found(kind, digest, detail, images=self._images_of(digest))
 
     def _images_of(self, digest: Digest) -> list[str]:
         return [
@@ -196,7 +220,7 @@ class _Inspection:
         )
         if {row[0] for row in rows} != wanted and self._is_listed(digest):
             self._found(
-                "bad-manifest", digest, f"the catalog lists other blobs than manifest {digest}"
+                "wrong-edges", digest, f"the catalog lists other blobs than manifest {digest}"
             )
         for child, media_type, has in rows:
             if not has and isinstance(view, Manifest) and not mt.is_foreign_layer(media_type):
@@ -208,61 +232,22 @@ class _Inspection:
                 )
 
     def check_orphans(self) -> None:
-        """Files that no row speaks of are garbage, or somebody's about to be committed."""
+        """Files that no row speaks of are garbage, or somebody's about to be committed; files that
+        cannot be blobs are none of the store's."""
         known = {row[0] for row in self._session.db.rows("SELECT digest FROM blob")}
         for digest in self._session.blobs.digests():
             if str(digest) not in known and not has_row(self._session, digest):
                 self._found(
                     "orphan-file", digest, f"file of {digest} is not in the catalog", garbage=True
                 )
-
-    def check_layers(self) -> None:
-        """Every layer unpacks to the bytes its image's config names."""
-        checked: set[tuple[Digest, Digest]] = set()
-        for (text,) in self._session.db.rows("SELECT digest FROM manifest WHERE kind = 'image'"):
-            with contextlib.suppress(KstoreError):  # reported by the steps before
-                manifest = parse(read_manifest(self._session, Digest.parse(text)))
-                if isinstance(manifest, Manifest):
-                    self._check_layers_of(manifest, checked)
-
-    def _check_layers_of(self, manifest: Manifest, checked: set[tuple[Digest, Digest]]) -> None:
-        digest = manifest.config.digest
-        data = read_blob(self._session, digest, cap=MAX_CONFIG_SIZE)
-        diff_ids = ImageConfig.parse(data).diff_ids
-        if len(diff_ids) != len(manifest.layers):
-            self._found(
-                "wrong-diff-id",
-                digest,
-                f"config {digest} names {len(diff_ids)} layers, its manifest"
-                f" {len(manifest.layers)}",
-                images=[digest.hex],
-            )
-            return
-        for layer, diff_id in zip(manifest.layers, diff_ids, strict=True):
-            kind = mt.layer_compression(layer.media_type)
-            known = (layer.digest, diff_id) in checked or layer.digest in self._bad
-            if kind is None or known or not has_row(self._session, layer.digest):
-                continue
-            checked.add((layer.digest, diff_id))
-            if detail := self._diff_problem(layer.digest, diff_id, kind):
-                self._found("wrong-diff-id", layer.digest, detail, images=[digest.hex])
-
-    def _diff_problem(self, layer: Digest, diff_id: Digest, kind: str) -> str | None:
-        hasher = Digest.new_hasher(diff_id.algorithm)
-        with self._session.blobs.open(layer) as file:
-            try:
-                plain = decompressor(kind, file, max_output=_MAX_LAYER)
-                pump(plain, hasher.update, cancel=self._cancel)
-            except IntegrityError as exc:
-                return f"layer {layer} cannot be unpacked: {exc.message}"
-            except OSError as exc:
-                return f"layer {layer} cannot be read: {exc.strerror}"
-        found = Digest.from_hasher(hasher, diff_id.algorithm)
-        return None if found == diff_id else f"layer {layer} unpacks to {found}, not to {diff_id}"
+        root = self._session.root
+        for path in (*strange_names(root), *self._session.blobs.strangers()):
+            name = str(path.relative_to(root.path))
+            self._found("odd-file", name, f"{name} is none of the store's files")
 
     def record_states(self) -> None:
         """Write down which blobs can be used, so that the next pull knows what to fetch."""
-        if not self._states or self._session.read_only:
+        if not (self._bad or self._good) or self._session.read_only:
             return
         # A full disk is when people look for what is wrong: the reserve is for this, too.
         self._session.freeing(self._record)
@@ -270,15 +255,20 @@ class _Inspection:
     def _record(self) -> None:
         with self._session.write() as db:
             writer = Writer(db)
-            for digest, state in self._states.items():
-                facts = self._session.blobs.stat(digest) if state == "present" else None
-                if facts is not None and has_row(self._session, digest):
+            for digest, facts in self._good.items():
+                if has_row(self._session, digest):
                     writer.put_blob(digest, facts, None)
-                else:
-                    writer.set_state(digest, "missing" if state == "present" else state)
+            for digest, state in self._bad.items():
+                writer.set_state(digest, state)
+        FactTable(self._session).record(self._facts)
 
     def check_layout(self) -> None:
-        """Other tools see an OCI layout, and index.json shows the catalog as it is."""
+        """Other tools see an OCI layout, and index.json shows the catalog as it is.
+
+        It is left alone where the catalog's own names are damaged: it may know better.
+        """
+        if any(problem.kind == "damaged-name" for problem in self._problems):
+            return
         root = self._session.root
         if not (root.path / "oci-layout").is_file():
             self._found("layout", "oci-layout", "the file oci-layout is missing")

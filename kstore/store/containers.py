@@ -9,6 +9,7 @@ finds no row may delete it.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -30,7 +31,14 @@ from kstore.store.queries import from_us
 from kstore.store.records import UPPER, ContainerRecord, Found
 from kstore.store.session import Session
 
-__all__ = ["DESCRIPTION", "ContainerTable", "containers_of", "remove_tree", "sweep_abandoned"]
+__all__ = [
+    "DESCRIPTION",
+    "ContainerTable",
+    "containers_of",
+    "recover_rows",
+    "remove_tree",
+    "sweep_abandoned",
+]
 
 #: The file of a container in which operations keep what they know about it; mode 0600.
 DESCRIPTION = "kstore.json"
@@ -40,6 +48,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 _ID = re.compile(r"[0-9a-f]{1,64}", re.ASCII)
 _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _KEY_DIGITS = 14
+_MAX_DESCRIPTION = 16 << 20
 _ID_BYTES = 32
 _LISTED = 10
 
@@ -149,6 +158,8 @@ class ContainerTable:
 
 
 def _require_base(writer: Writer, base: Found | None) -> None:
+    if base is not None and base.image.location is not None:
+        return  # of an additional store: nothing here can keep it from going
     """In the same transaction as the row: else the image could go in between."""
     if base is not None and not writer.column(
         "SELECT 1 FROM manifest WHERE digest = ?", [str(base.manifest)]
@@ -207,6 +218,45 @@ def sweep_abandoned(session: Session) -> None:
         with lock, storage_errors(f"remove abandoned container {name}"):
             if not _select(session, "id = ?", [name]):
                 remove_tree(_directory(session, name))
+
+
+def recover_rows(session: Session, writer: Writer) -> None:
+    """Give directories without a row one from what their descriptions say.
+
+    For a database that is made anew, while nobody else is in the store.
+    """
+    with storage_errors("look for containers"):
+        names = os.listdir(session.root.containers)  # noqa: PTH208 - names, not paths
+    for container_id in filter(_FULL_ID.fullmatch, sorted(names)):
+        if writer.column("SELECT 1 FROM container WHERE id = ?", [container_id]):
+            continue
+        name, image_id = _described(_directory(session, container_id))
+        manifests = writer.column(
+            "SELECT digest FROM manifest WHERE image_id = ? ORDER BY added_at", [image_id]
+        )
+        writer.execute(
+            f"INSERT INTO container ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)",  # noqa: S608
+            [
+                container_id,
+                _free_name(writer, None, name or f"recovered-{container_id[:12]}"),
+                image_id,
+                next(iter(manifests), None),
+                writer.now,
+            ],
+        )
+
+
+def _described(directory: Path) -> tuple[str | None, str | None]:
+    """The name and the image's ID that a container's description tells."""
+    try:
+        with (directory / DESCRIPTION).open("rb") as file:
+            document = json.loads(file.read(_MAX_DESCRIPTION))
+        name, image_id = document.get("container-name"), document.get("image-id")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None, None
+    good_name = isinstance(name, str) and _NAME.fullmatch(name)
+    good_id = isinstance(image_id, str) and _FULL_ID.fullmatch(image_id)
+    return name if good_name else None, image_id if good_id else None
 
 
 def remove_tree(path: Path) -> None:

@@ -13,8 +13,9 @@ from kstore.blobs import fsync_directory, storage_errors
 from kstore.errors import StorageError, StorageFullError, StoreDamagedError
 from kstore.store import schema
 from kstore.store.locks import LockClass, LockFile
+from kstore.store.root import Root
 
-__all__ = ["Database", "back_up", "database_errors"]
+__all__ = ["Database", "back_up", "database_errors", "journal_of", "set_journal"]
 
 #: Size of the write-ahead log, in bytes, beyond which a commit is followed by a checkpoint.
 CHECKPOINT_BYTES = 1 << 20
@@ -51,10 +52,12 @@ def _translated(exc: sqlite3.Error, path: Path) -> StorageError:
     if primary == sqlite3.SQLITE_NOTADB:
         return StoreDamagedError(
             f"{path} is not a database: it was damaged, or something else was put there",
-            hint=f"put a backup in its place: {path.with_name('backup-0.db')}",
+            hint="kstore check --repair",
         )
     if primary in _DAMAGED:
-        return StoreDamagedError(f"the database {path} is damaged: {exc}", hint="kstore check")
+        return StoreDamagedError(
+            f"the database {path} is damaged: {exc}", hint="kstore check --repair"
+        )
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageError(f"the database {path} is busy: {exc}", hint="try again")
     return StorageError(f"the database {path} failed: {exc}")
@@ -78,18 +81,26 @@ class Database:
     """
 
     def __init__(
-        self, path: Path, locks: LockFile, *, read_only: bool, frozen: bool, wait_seconds: float
+        self,
+        path: Path,
+        locks: LockFile,
+        *,
+        read_only: bool,
+        frozen: bool,
+        wait_seconds: float,
+        connection: sqlite3.Connection | None = None,
     ) -> None:
         """Open the database; ``frozen`` if its file system cannot be written to.
 
-        ``read_only`` refuses changes on a connection that could make them.
+        ``read_only`` refuses changes on a connection that could make them.  With a ``connection``,
+        that is the database, and ``path`` what it is called.
         """
         self.path = path
         self.read_only = read_only or frozen
         self._locks = locks
         self._wait = wait_seconds
         with database_errors(path):
-            self.connection = _connect(path, frozen, wait_seconds)
+            self.connection = connection or _connect(path, frozen, wait_seconds)
             try:
                 for pragma in _PRAGMAS:
                     self.connection.execute(pragma)
@@ -154,6 +165,21 @@ class Database:
                     raise
             self._checkpoint_if_large()
 
+    @contextlib.contextmanager
+    def nested(self) -> Iterator[sqlite3.Connection]:
+        """A transaction inside the one that is open: all of it happens there, or nothing."""
+        with database_errors(self.path):
+            self.connection.execute("SAVEPOINT nested")
+            try:
+                yield self.connection
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK TO nested")
+                raise
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("RELEASE nested")
+
     def checkpoint(self, mode: str = "PASSIVE") -> None:
         """Move the write-ahead log into the database file.
 
@@ -177,6 +203,20 @@ class Database:
                 self.rows("PRAGMA wal_checkpoint(PASSIVE)")
         except (FileNotFoundError, StorageFullError):
             pass  # committed already; the next checkpoint will do
+
+
+def journal_of(root: Root) -> str:
+    """The kind of journal a database has there: a write-ahead log needs memory that processes
+    share, which no network file system has."""
+    return "delete" if root.network else "wal"
+
+
+def set_journal(connection: sqlite3.Connection, root: Root) -> None:
+    """Give the database, which nobody else may have open, the journal for its place."""
+    if root.network:
+        # Before anything is read: a log is then read without shared memory.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute(f"PRAGMA journal_mode = {journal_of(root)}")
 
 
 def back_up(connection: sqlite3.Connection, target: Path) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from kstore.blobs import BlobDirectory, storage_errors
 from kstore.digest import Digest
 from kstore.errors import StoreDamagedError
-from kstore.streams import CHUNK, Cancel
+from kstore.streams import CHUNK, Cancel, Closing
 
-__all__ = ["hash_file", "same_file"]
+__all__ = ["BlobReader", "hash_file", "same_file"]
+
+_HINT = "kstore check --repair"
 
 
 def same_file(facts: os.stat_result, ino: int | None, mtime_ns: int | None, size: int) -> bool:
@@ -18,40 +20,66 @@ def same_file(facts: os.stat_result, ino: int | None, mtime_ns: int | None, size
     return (facts.st_ino, facts.st_mtime_ns, facts.st_size) == (ino, mtime_ns, size)
 
 
-def hash_file(
-    blobs: BlobDirectory,
-    digest: Digest,
-    *,
-    sync: bool = False,
-    counter: Callable[[int], None] | None = None,
-    cancel: Cancel | None = None,
-) -> os.stat_result:
-    """Read a blob to its end; the facts of the file whose bytes hash to ``digest``.
+class BlobReader(Closing):
+    """A blob's file, hashed while it is read.
 
-    With ``sync`` they are durable on return.  ``counter`` is told of every chunk's size.  Raises
-    BlobNotFoundError, or StoreDamagedError if the bytes are wrong or cannot be read.
+    ``counter`` is told of every piece's size.  Raises BlobNotFoundError, and StoreDamagedError
+    where the bytes cannot be read.
     """
-    hasher = Digest.new_hasher(digest.algorithm)
-    buffer = memoryview(bytearray(CHUNK))
-    with blobs.open(digest) as file:
+
+    def __init__(
+        self,
+        blobs: BlobDirectory,
+        digest: Digest,
+        *,
+        counter: Callable[[int], None] | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
+        self.digest = digest
+        self._counter = counter
+        self._cancel = cancel
+        self._hasher = Digest.new_hasher(digest.algorithm)
+        self._file = blobs.open(digest)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if self._cancel is not None:
+            self._cancel.check()
         try:
-            while count := file.readinto(buffer):
-                if cancel is not None:
-                    cancel.check()
-                hasher.update(buffer[:count])
-                if counter is not None:
-                    counter(count)
+            count = self._file.readinto(buffer) or 0
         except OSError as exc:
             raise StoreDamagedError(
-                f"blob {digest} cannot be read: {exc.strerror}", hint="kstore check --deep"
+                f"blob {self.digest} cannot be read: {exc.strerror}", hint=_HINT
             ) from exc
-        with storage_errors(f"make blob {digest} durable"):
+        self._hasher.update(buffer[:count])
+        if count and self._counter is not None:
+            self._counter(count)
+        return count
+
+    def finish(self, *, sync: bool = False) -> os.stat_result:
+        """Read the rest; the facts of the file whose bytes hash to the digest, else
+        StoreDamagedError.  With ``sync`` they are durable on return."""
+        buffer = memoryview(bytearray(CHUNK))
+        while self.readinto(buffer):
+            pass
+        with storage_errors(f"make blob {self.digest} durable"):
             if sync:
-                os.fsync(file.fileno())
-            facts = os.fstat(file.fileno())
-    if Digest.from_hasher(hasher, digest.algorithm) != digest:
-        raise StoreDamagedError(
-            f"the bytes of blob {digest} are not the ones that were stored",
-            hint="kstore check --deep",
-        )
-    return facts
+                os.fsync(self._file.fileno())
+            facts = os.fstat(self._file.fileno())
+        if Digest.from_hasher(self._hasher, self.digest.algorithm) != self.digest:
+            raise StoreDamagedError(
+                f"the bytes of blob {self.digest} are not the ones that were stored", hint=_HINT
+            )
+        return facts
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def hash_file(blobs: BlobDirectory, digest: Digest, *, sync: bool = False) -> os.stat_result:
+    """Read a blob to its end; the facts of the file whose bytes hash to ``digest``.
+
+    With ``sync`` they are durable on return.  Raises BlobNotFoundError, or StoreDamagedError if
+    the bytes are wrong or cannot be read.
+    """
+    with BlobReader(blobs, digest) as reader:
+        return reader.finish(sync=sync)

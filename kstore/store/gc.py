@@ -10,20 +10,25 @@ garbage, never a hole.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
 from kstore.errors import StorageFullError, StoreDamagedError
+from kstore.reference import Named
 from kstore.store.catalog import Writer
 from kstore.store.containers import remove_tree, sweep_abandoned
 from kstore.store.database import back_up
 from kstore.store.locks import LockClass
+from kstore.store.mend import sweep_aside
 from kstore.store.partials import PartialCollector, abandoned
+from kstore.store.records import NameRecord
 from kstore.store.reports import PruneReport
+from kstore.store.retention import Retention, chosen_names
+from kstore.store.root import remove_drafts
 from kstore.store.session import Session
-from kstore.store.sweep import sweep
+from kstore.store.sweep import Swept, sweep
 
 __all__ = ["prune"]
 
@@ -43,7 +48,8 @@ spared(digest) AS (
 root AS (
   SELECT n.target, n.manifest, n.via FROM name n WHERE NOT EXISTS (
     SELECT 1 FROM manifest m JOIN manifest s ON s.digest = m.subject
-    WHERE m.digest = n.target AND n.tag LIKE replace(m.subject, ':', '-') || '.%')),
+    WHERE m.digest = n.target AND n.tag LIKE replace(m.subject, ':', '-') || '.%')
+    OR n.name IN (SELECT name FROM protection)),
 reach(digest, below) AS (
   SELECT target, 1 FROM root
   UNION SELECT manifest, 1 FROM root WHERE manifest IS NOT NULL
@@ -67,7 +73,8 @@ class _Garbage:
     """Rows that the transaction deleted."""
 
     images: list[str] = field(default_factory=list)
-    blobs: dict[Digest, int] = field(default_factory=dict)  # digest to size
+    names: list[Named] = field(default_factory=list)
+    blobs: set[Digest] = field(default_factory=set)
     manifests: int = 0
     log_entries: int = 0
 
@@ -78,6 +85,7 @@ def prune(
     all_unused_partials: bool,
     dry_run: bool,
     only_images: Collection[str] | None,
+    retention: Retention | None,
     lease_grace: float,
     partial_grace: float,
 ) -> PruneReport:
@@ -90,35 +98,33 @@ def prune(
         _check_trustworthy(session)
         garbage = session.freeing(
             lambda: _delete_rows(
-                session, keep=not dry_run, only=only_images, lease_grace=lease_grace
+                session,
+                retention or Retention(),
+                keep=not dry_run,
+                only=only_images,
+                lease_grace=lease_grace,
             )
         )
         partials = PartialCollector(session, 0.0 if all_unused_partials else partial_grace, dry_run)
         partials.collect()
+        aside = sweep_aside(session, garbage.blobs, dry_run=dry_run)
         if dry_run:
-            orphans = dict(_orphans(session))
-            gone = {**garbage.blobs, **orphans}
-            return PruneReport(
-                deleted=tuple(garbage.images),
-                blobs_removed=len(gone),
-                partials_removed=partials.removed,
-                bytes_freed=sum(gone.values()) + partials.bytes_freed,
-                skipped_busy=partials.busy,
-                log_entries_removed=garbage.log_entries,
-            )
-        swept = sweep(session, [digest for digest, _ in _orphans(session)])
-        sweep_abandoned(session)
-        _empty_abandoned(session)
-        session.db.checkpoint("TRUNCATE")
-        try:
-            _rotate_backup(session)
-        except StorageFullError as exc:  # pruning is what a full disk needs; this can wait
-            session.warn(f"the database was not backed up: {exc}")
+            swept = _files_of(session, garbage)
+        else:
+            swept = sweep(session, _orphans(session))
+            sweep_abandoned(session)
+            _empty_abandoned(session)
+            session.db.checkpoint("TRUNCATE")
+            try:
+                _rotate_backup(session)
+            except StorageFullError as exc:  # pruning is what a full disk needs; this can wait
+                session.warn(f"the database was not backed up: {exc}")
     return PruneReport(
         deleted=tuple(garbage.images),
+        untagged=tuple(garbage.names),
         blobs_removed=swept.removed,
         partials_removed=partials.removed,
-        bytes_freed=swept.bytes_freed + partials.bytes_freed,
+        bytes_freed=swept.bytes_freed + partials.bytes_freed + aside,
         skipped_busy=swept.busy + partials.busy,
         log_entries_removed=garbage.log_entries,
     )
@@ -130,27 +136,54 @@ def _check_trustworthy(session: Session) -> None:
     if answer != "ok":
         raise StoreDamagedError(
             f"the database {session.root.database} is damaged, so nothing was pruned: {answer}",
-            hint="kstore check",
+            hint="kstore check --repair",
         )
 
 
 def _delete_rows(
-    session: Session, *, keep: bool, only: Collection[str] | None, lease_grace: float
+    session: Session,
+    retention: Retention,
+    *,
+    keep: bool,
+    only: Collection[str] | None,
+    lease_grace: float,
 ) -> _Garbage:
     garbage = _Garbage()
     with session.write(keep=keep) as db:
         writer = Writer(db)
         _drop_dead_leases(session, writer, lease_grace)
-        chosen = None if only is None else json.dumps(list(only))
+        names = chosen_names(session, retention)
+        if only is not None:
+            only = {*only, *_images_under(writer, names)}
+        for record in names:
+            writer.drop_name(str(record.name), session.command)
+            garbage.names.append(record.name)
+        chosen = None if only is None else json.dumps(sorted(only))
         writer.execute(_REACHABLE, {"only": chosen})
         for name in writer.column(f"SELECT name FROM name WHERE target {_LOST}"):  # noqa: S608
             writer.drop_name(name, session.command)
         _delete_unreachable(writer, garbage)
         writer.execute("DROP TABLE reachable")  # a rollback drops it, too
         garbage.log_entries = writer.shorten_log()
-    if keep and garbage.manifests:
+        if garbage.names:
+            writer.bump_generation()
+    if keep and (garbage.manifests or garbage.names):
         session.changed = True
     return garbage
+
+
+def _images_under(writer: Writer, names: Collection[NameRecord]) -> set[str]:
+    """The images that these names lead to, all members of indexes included."""
+    found: set[str] = set()
+    for record in names:
+        found.update(
+            writer.column(
+                "SELECT image_id FROM manifest WHERE image_id IS NOT NULL AND (digest IN (?1, ?2)"
+                " OR digest IN (SELECT child FROM edge WHERE parent = ?1 AND role = 'member'))",
+                [str(record.target), str(record.manifest)],
+            )
+        )
+    return found
 
 
 def _delete_unreachable(writer: Writer, garbage: _Garbage) -> None:
@@ -164,8 +197,8 @@ def _delete_unreachable(writer: Writer, garbage: _Garbage) -> None:
         writer.measure_image(image_id)
     if touched:
         writer.bump_generation()
-    rows = writer.rows(f"DELETE FROM blob WHERE {lost} RETURNING digest, size")  # noqa: S608
-    garbage.blobs = {Digest.parse(digest): size for digest, size in rows}
+    blobs = writer.column(f"DELETE FROM blob WHERE {lost} RETURNING digest")  # noqa: S608
+    garbage.blobs = set(map(Digest.parse, blobs))
 
 
 def _drop_dead_leases(session: Session, writer: Writer, grace: float) -> None:
@@ -176,16 +209,25 @@ def _drop_dead_leases(session: Session, writer: Writer, grace: float) -> None:
             writer.drop_lease(lease_id)
 
 
-def _orphans(session: Session) -> Iterator[tuple[Digest, int]]:
+def _orphans(session: Session) -> list[Digest]:
     """Files that no row speaks of."""
     known = {row[0] for row in session.db.rows("SELECT digest FROM blob")}
-    for digest in session.blobs.digests():
+    return [digest for digest in session.blobs.digests() if str(digest) not in known]
+
+
+def _files_of(session: Session, garbage: _Garbage) -> Swept:
+    """What a sweep would do if the rows were gone."""
+    swept = Swept()
+    for digest in {*garbage.blobs, *_orphans(session)}:
         size = session.blobs.has(digest)
-        if str(digest) not in known and size is not None:
-            yield digest, size
+        if size is not None:
+            swept.removed += 1
+            swept.bytes_freed += size
+    return swept
 
 
 def _empty_abandoned(session: Session) -> None:
+    remove_drafts(session.root)
     with storage_errors("empty the trash"):
         for directory in (session.root.staging, session.root.trash):
             for path in abandoned(session, directory):

@@ -19,11 +19,12 @@ from typing import Any, Self
 from kstore.blobs import storage_errors
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, StoreDamagedError
+from kstore.errors import BlobNotFoundError, StorageError
 from kstore.store.catalog import Writer
 from kstore.store.fingerprints import hash_file, same_file
 from kstore.store.ingest import Ingest, StagedBlob, Workshop, open_ingest, stage_file, write_hashed
 from kstore.store.locks import HeldLock, LockClass, digest_key
+from kstore.store.partials import require_room
 from kstore.store.publish import publish
 from kstore.store.queries import load_images
 from kstore.store.reading import read_manifest
@@ -117,7 +118,7 @@ class Lease:
                 good = hash_file(session.blobs, digest, sync=True)
             except BlobNotFoundError:
                 return False
-            except StoreDamagedError:
+            except StorageError:  # wrong bytes, or none that can be read
                 good = None
             with storage_errors(f"make blob {digest} durable"):
                 session.blobs.sync(digest.algorithm)
@@ -136,8 +137,11 @@ class Lease:
         """Hold an image before reading it, so that a removal meanwhile does not pull it away.
 
         Everything below the manifest is held, and below the index the name stands for.  Raises
-        BlobNotFoundError if the manifest was removed since it was looked up.
+        BlobNotFoundError if the manifest was removed since it was looked up.  An image of an
+        additional store cannot be held.
         """
+        if found.image.location is not None:
+            return
         if self._session.read_only:
             read_manifest(self._session, found.manifest)
             return
@@ -162,6 +166,10 @@ class Lease:
             self.hold(writer, map(Digest.parse, digests))
 
     # ---- taking in new bytes
+
+    def require_room(self, blobs: Iterable[tuple[Digest, int | None]]) -> None:
+        """StorageFullError if these blobs (digest, size if known) have no room on the disk."""
+        require_room(self._session, blobs)
 
     def ingest(
         self,

@@ -17,13 +17,14 @@ from kstore.errors import (
     InvalidDigestError,
     InvalidReferenceError,
     StoreDamagedError,
+    UnsupportedError,
 )
 from kstore.reference import LOCAL_DOMAIN, Named, has_domain
 from kstore.store.queries import load_images, load_name, load_names, manifest_image
 from kstore.store.records import Found, ImageRecord, NameRecord
 from kstore.store.session import Session
 
-__all__ = ["find_image", "get_image"]
+__all__ = ["elsewhere", "find_image", "get_image"]
 
 _ID = re.compile(r"[0-9a-f]{3,128}", re.ASCII)
 _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -58,6 +59,15 @@ def find_image(session: Session, text: str) -> Found:
             hint=f"did you mean {near}?" if near else f"kstore pull {text[:300]}",
         )
     return found
+
+
+def elsewhere(found: Found) -> UnsupportedError:
+    """The error for changing an image of an additional store."""
+    place = found.image.location
+    return UnsupportedError(
+        f"image {found.image.short_id} is in the additional store {place}, which is only read",
+        hint=f"kstore copy oci:{place}:... kstore:NAME brings it into the own store",
+    )
 
 
 def _refuse_foreign(text: str) -> None:
@@ -194,7 +204,7 @@ def _found(session: Session, record: NameRecord, text: str) -> Found:
         raise ImageNotFoundError(f"{text!r:.300} names an artifact, which is not an image")
     for image in load_images(session, [image_id]):
         return Found(image, record.name, record.manifest)
-    raise StoreDamagedError(f"the entry of {text!r:.300} is damaged", hint="kstore check")
+    raise StoreDamagedError(f"the entry of {text!r:.300} is damaged", hint="kstore check --repair")
 
 
 def _ambiguous(prefix: str, images: list[ImageRecord]) -> AmbiguousNameError:

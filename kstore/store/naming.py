@@ -9,6 +9,7 @@ from kstore.errors import BlobNotFoundError, ImageNotFoundError
 from kstore.platforms import Platform, best_match, host_platform
 from kstore.reference import Named
 from kstore.store.catalog import NameRow, Writer
+from kstore.store.lookup import elsewhere
 from kstore.store.queries import load_name
 from kstore.store.records import Found, NameRecord
 from kstore.store.session import Session
@@ -18,6 +19,8 @@ __all__ = ["choose_member", "no_such_name", "tag", "untag"]
 
 def tag(session: Session, found: Found | Digest, names: Sequence[Named]) -> None:
     """See :meth:`kstore.store.Store.tag`."""
+    if isinstance(found, Found) and found.image.location is not None:
+        raise elsewhere(found)
     with session.write() as db:
         writer = Writer(db)
         row = _meaning(writer, found)

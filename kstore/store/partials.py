@@ -12,7 +12,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 from kstore.blobs import storage_errors
 from kstore.descriptor import MAX_BLOB_SIZE
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, InUseError, InvalidDigestError
+from kstore.errors import (
+    BlobNotFoundError,
+    InUseError,
+    InvalidDigestError,
+    StorageFullError,
+)
 from kstore.store.locks import LockClass, digest_key
 from kstore.store.session import Session
 
@@ -35,6 +40,7 @@ __all__ = [
     "boot_id",
     "drop_partial",
     "partial_downloads",
+    "require_room",
 ]
 
 _LEASE_HEX = 14
@@ -144,11 +150,11 @@ class PartialCollector:
         with storage_errors("collect partial downloads"):
             for digest, part in _parts(self._session):
                 self._collect_part(digest, part)
-            if not self._dry_run:
-                for path in abandoned(self._session, self._session.root.ingest):
-                    self.bytes_freed += path.lstat().st_size
+            for path in abandoned(self._session, self._session.root.ingest):
+                self.bytes_freed += path.lstat().st_size
+                self.removed += 1
+                if not self._dry_run:
                     path.unlink(missing_ok=True)
-                    self.removed += 1
 
     def _collect_part(self, digest: Digest, part: Part) -> None:
         lock = self._session.locks.try_lock(LockClass.INGEST, digest_key(digest))
@@ -216,6 +222,33 @@ def drop_partial(session: Session, digest: Digest) -> int:
                 raise BlobNotFoundError(f"there is no partial download of {digest}")
             part.remove()
     return size
+
+
+def require_room(session: Session, blobs: Iterable[tuple[Digest, int | None]]) -> None:
+    """See :meth:`kstore.store.Lease.require_room`.
+
+    What partial downloads hold is there already.  Only a first look: others write, too.
+    """
+    missing = files = 0
+    for digest, size in blobs:
+        held = Part.of(session.root.ingest, digest).size() or 0
+        missing += max((size or 0) - held, 0)
+        files += 1
+    if not missing:
+        return
+    free, free_files = session.root.room()
+    if free is not None and missing > free:
+        raise StorageFullError(
+            f"there is not enough space for {session.root.path}: {missing / 1e6:.1f} MB are to be"
+            f" stored, and {free / 1e6:.1f} MB are free",
+            hint="free some space, then run: kstore prune",
+        )
+    if free_files is not None and files > free_files:
+        raise StorageFullError(
+            f"there is not enough space for {session.root.path}: {files} files are to be made, and"
+            f" its file system has room for {free_files}",
+            hint="free some space, then run: kstore prune",
+        )
 
 
 def abandoned(session: Session, directory: Path) -> Iterator[Path]:

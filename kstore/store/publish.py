@@ -22,11 +22,11 @@ from kstore.store.records import Publication
 from kstore.store.session import Session
 from kstore.store.signatures import put_signatures
 
-__all__ = ["publish"]
+__all__ = ["Document", "publish", "put_document", "read_document"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Document:
+class Document:
     """A manifest to publish: its bytes, their view, and the config of an image."""
 
     raw: RawManifest
@@ -77,24 +77,25 @@ def publish(
             holder.settle(blob)
 
 
-def _documents(session: Session, publication: Publication) -> list[_Document]:
+def _documents(session: Session, publication: Publication) -> list[Document]:
     """Everything to store, members before the index, checked and read."""
     raws = [*publication.members, publication.raw]
-    documents = [_document(session, raw) for raw in raws]
+    documents = [read_document(session, raw) for raw in raws]
     if publication.via is not None:
-        documents.append(_Document(publication.via, parse_index(publication.via), None))
+        documents.append(Document(publication.via, parse_index(publication.via), None))
     return documents
 
 
-def _document(session: Session, raw: RawManifest) -> _Document:
+def read_document(session: Session, raw: RawManifest) -> Document:
+    """A manifest, understood: with the config of an image, which is read from the store."""
     view = parse(raw)
     if isinstance(view, Index) or not view.is_image:
-        return _Document(raw, view, None)
+        return Document(raw, view, None)
     data = read_blob(session, view.config.digest, cap=max(view.config.size, 1))
     config = ImageConfig.parse(data, f"config {view.config.digest}")
     if config.platform.os == config.platform.architecture == "unknown":
-        return _Document(raw, view, None)  # an attestation, which only borrows the form of an image
-    return _Document(raw, view, config)
+        return Document(raw, view, None)  # an attestation, which only borrows the form of an image
+    return Document(raw, view, config)
 
 
 def _is_stored(session: Session, digest: Digest) -> bool:
@@ -110,7 +111,7 @@ def _is_stored(session: Session, digest: Digest) -> bool:
 def _commit(
     session: Session,
     publication: Publication,
-    documents: Sequence[_Document],
+    documents: Sequence[Document],
     holder: Holder,
     *,
     last: bool,
@@ -122,7 +123,7 @@ def _commit(
             _check_blobs(session, writer, document)
         for document in documents:
             own = document.raw is publication.raw
-            found = _put_document(session, writer, document, publication.names if own else ())
+            found = put_document(session, writer, document, publication.names if own else ())
             if own:
                 image_id = found
         put_signatures(writer, publication.signatures)
@@ -143,7 +144,7 @@ def _commit(
     return image_id
 
 
-def _check_blobs(session: Session, writer: Writer, document: _Document) -> None:
+def _check_blobs(session: Session, writer: Writer, document: Document) -> None:
     """Every blob of a manifest has a good row and a file; else nothing is published."""
     if not isinstance(document.view, Manifest):
         return
@@ -168,9 +169,13 @@ def _check_blobs(session: Session, writer: Writer, document: _Document) -> None:
             )
 
 
-def _put_document(
-    session: Session, writer: Writer, document: _Document, names: Sequence[Named]
+def put_document(
+    session: Session, writer: Writer, document: Document, names: Sequence[Named] = ()
 ) -> str | None:
+    """Write a manifest's rows, whose file is there; the ID of the image it describes.
+
+    ``names`` are those it gets: by them it may be attached to another manifest.
+    """
     raw, view = document.raw, document.view
     facts = session.blobs.stat(raw.digest)
     if facts is None:

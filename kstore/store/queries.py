@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "blob_in_repository",
+    "blob_size",
     "facts",
     "load_images",
     "load_manifest",
@@ -92,7 +94,7 @@ def name_record(row: Any) -> NameRecord:
         )
     except InvalidInputError as exc:
         raise StoreDamagedError(
-            f"the entry of the name {text!r:.200} is damaged: {exc}", hint="kstore check"
+            f"the entry of the name {text!r:.200} is damaged: {exc}", hint="kstore check --repair"
         ) from exc
 
 
@@ -159,6 +161,7 @@ def load_images(session: Session, ids: Iterable[str] | None = None) -> list[Imag
                     tuple(names.get(image_id, ())),
                     labels.get(image_id, {}),
                     image_id not in incomplete,
+                    session.location,
                 )
             )
         except InvalidInputError as exc:
@@ -172,6 +175,7 @@ def _image_record(
     names: tuple[NameRecord, ...],
     labels: dict[str, str],
     complete: bool,
+    location: Path | None,
 ) -> ImageRecord:
     image_id, config, config_size, created, os, arch, variant, os_version, size, added = row
     pairs = list(manifests)
@@ -186,6 +190,7 @@ def _image_record(
         labels=MappingProxyType(labels),
         size=size,
         complete=complete,
+        location=location,
     )
 
 
@@ -295,6 +300,12 @@ def _described(row: Any) -> Descriptor:
         MappingProxyType(json.loads(annotations)),
         artifact_type=artifact_type,
     )
+
+
+def blob_size(db: Database, digest: Digest) -> int | None:
+    """The size in bytes of a usable blob."""
+    row = db.row("SELECT size FROM blob WHERE digest = ? AND state = 'present'", [str(digest)])
+    return row[0] if row else None
 
 
 def origins(db: Database, digest: Digest) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from kstore.store.session import Session
 __all__ = ["read_blob", "read_manifest"]
 
 _TYPES = mt.MANIFESTS | mt.INDEXES | mt.SCHEMA1
-_HINT = "kstore check --deep"
+_HINT = "kstore check --repair"
 
 
 def read_blob(session: Session, digest: Digest, *, cap: int) -> bytes:

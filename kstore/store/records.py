@@ -63,7 +63,8 @@ class ImageRecord:
 
     ``id`` is the hex of the config digest; ``size`` the bytes its blobs occupy in the store, each
     counted once; ``created`` the config's date, None where it has none; ``complete`` is False
-    when a blob of it is missing or damaged.
+    when a blob of it is missing or damaged.  ``location`` is the additional store it is in, None
+    for an image of the own one.
     """
 
     id: str
@@ -76,6 +77,7 @@ class ImageRecord:
     labels: Mapping[str, str] = field(hash=False)
     size: int
     complete: bool
+    location: Path | None = None
 
     @property
     def short_id(self) -> str:

@@ -29,13 +29,25 @@ from pathlib import Path
 from kstore.blobs import fsync_directory, replace_file, storage_errors
 from kstore.errors import ConflictError, StorageError, StorageFullError, StoreDamagedError
 
-__all__ = ["BALLAST_SIZE", "Root", "open_root"]
+__all__ = [
+    "BALLAST_SIZE",
+    "DRAFT",
+    "SALVAGE",
+    "Root",
+    "complete_root",
+    "open_root",
+    "remove_drafts",
+    "strange_names",
+]
 
 #: Bytes kept in reserve, enough for SQLite to work on a disk that is full otherwise.
 BALLAST_SIZE = 1 << 20
 _BALLAST_STEP = 64 << 10
 #: Empty files kept in reserve: the inodes SQLite and a new index.json need.
 _SPARE_FILES = 4
+
+#: Names in ``db/`` of what a rebuild makes, and of the copy it reads.
+DRAFT, SALVAGE = "rebuild.db", "salvage.db"
 
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX = (
@@ -47,17 +59,48 @@ _DIRECTORIES = (
 _FILES = ("oci-layout", "index.json", "locks", "ballast")
 #: A fresh file system has the first; another process that makes this store, the others.
 _PASSING = ("lost+found", ".oci-layout.", ".index.json.")
-_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs"}
+_NETWORK = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "coda",
+        "ceph",
+        "fuse.ceph",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.gcsfuse",
+        "fuse.rclone",
+        "fuse.glusterfs",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "gfs2",
+        "ocfs2",
+        "orangefs",
+        "pvfs2",
+    ]
+)
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 _CHOOSE = "choose another directory with --root"
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A usable root directory; ``read_only`` when nothing in it can be changed."""
+    """A usable root directory.
+
+    ``read_only``: nothing in it can be changed; ``network``: it is on a network file system, where
+    processes cannot share memory.
+    """
 
     path: Path
     read_only: bool
+    network: bool = False
 
     @property
     def database(self) -> Path:
@@ -95,6 +138,16 @@ class Root:
     def ballast(self) -> Path:
         return self.path / "ballast"
 
+    @property
+    def damaged_database(self) -> Path:
+        """The database that a rebuilt one has replaced."""
+        return self.path / "db" / "damaged.db"
+
+    @property
+    def draft(self) -> Path:
+        """The database that a rebuild is making."""
+        return self.path / "db" / DRAFT
+
     def backup(self, number: int) -> Path:
         return self.path / "db" / f"backup-{number}.db"
 
@@ -104,10 +157,22 @@ class Root:
 
     def free_bytes(self) -> int:
         """Space left for this user, in bytes."""
+        facts = self._file_system()
+        return facts.f_bavail * facts.f_frsize
+
+    def room(self) -> tuple[int | None, int | None]:
+        """Bytes and files that this user can still store; None where the file system counts no
+        such thing."""
+        facts = self._file_system()
+        return (
+            facts.f_bavail * facts.f_frsize if facts.f_blocks else None,
+            facts.f_favail if facts.f_files else None,
+        )
+
+    def _file_system(self) -> os.statvfs_result:
         place = next(p for p in (self.path, *self.path.parents) if p.exists())
         with storage_errors(f"measure free space of {self.path}"):
-            facts = os.statvfs(place)
-        return facts.f_bavail * facts.f_frsize
+            return os.statvfs(place)
 
     @property
     def _spares(self) -> list[Path]:
@@ -144,13 +209,16 @@ def open_root(
     *,
     create: bool,
     missing_ok: bool = False,
+    lost_ok: bool = False,
+    network_ok: bool = False,
     warn: Callable[[str], None] | None,
 ) -> Root:
     """Check the directory, make what is missing, and say whether it can be written to.
 
     Raises StorageError (foreign owner, network file system, not a directory, absent without
     ``create``), ConflictError for a directory that holds something else.  With ``missing_ok`` a
-    store that is not there is one that cannot be written to.
+    store that is not there is one that cannot be written to; with ``lost_ok`` one whose database
+    is gone is still a store; with ``network_ok`` a network file system is no more than a warning.
     """
     with storage_errors(f"use {path} as a store"):
         path = Path(os.path.abspath(path))  # noqa: PTH100 - links in the path stay as they are
@@ -161,16 +229,16 @@ def open_root(
                 raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(path)
-        _check_file_system(path, warn)
-        root = Root(path, read_only=not os.access(path, os.W_OK | os.X_OK))
-        if _check_content(root):
+        network = _is_on_network(path, network_ok, warn)
+        root = Root(path, not os.access(path, os.W_OK | os.X_OK), network)
+        if _check_content(root, lost_ok):
             _check_one_file_system(root)
         elif missing_ok:
             return Root(path, read_only=True)
         elif root.read_only or not create:
             raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
         if not root.read_only:
-            _make_skeleton(root)
+            complete_root(root)
         return root
 
 
@@ -181,7 +249,7 @@ def _check_owner(path: Path) -> None:
     if facts.st_uid != os.geteuid():
         raise StorageError(
             f"{path} belongs to {_user(facts.st_uid)}, and this is {_user(os.geteuid())}",
-            hint=_CHOOSE,
+            hint=f"{_CHOOSE}; --additional-store reads a store of somebody else",
         )
 
 
@@ -194,13 +262,26 @@ def _user(uid: int) -> str:
         return f"user {uid}"
 
 
-def _check_file_system(path: Path, warn: Callable[[str], None] | None) -> None:
-    """Refuse network file systems: their locks and shared memory do not hold what they promise."""
+def _is_on_network(path: Path, allowed: bool, warn: Callable[[str], None] | None) -> bool:
+    """Refuse network file systems, unless ``allowed``: their locks and shared memory do not hold
+    what they promise."""
     kind = file_system_kind(path)
+    if kind in _NETWORK and not allowed:
+        raise StorageError(
+            f"{path} is on a network file system ({kind})",
+            hint=f"{_CHOOSE}; a store there can be read with --additional-store, and with"
+            " --unsafe-network-fs also written, by one machine at a time",
+        )
+    if warn is None or kind is None:
+        return kind in _NETWORK
     if kind in _NETWORK:
-        raise StorageError(f"{path} is on a network file system ({kind})", hint=_CHOOSE)
-    if kind is not None and kind.startswith("fuse") and warn is not None:
+        warn(
+            f"{path} is on a network file system ({kind}); two machines that write to it at once"
+            " can destroy it"
+        )
+    elif kind.startswith("fuse"):
         warn(f"{path} is on {kind}; whether files survive a crash depends on its driver")
+    return kind in _NETWORK
 
 
 def file_system_kind(path: Path, table: Path = _MOUNT_TABLE) -> str | None:
@@ -218,7 +299,7 @@ def file_system_kind(path: Path, table: Path = _MOUNT_TABLE) -> str | None:
     return None
 
 
-def _check_content(root: Root) -> bool:
+def _check_content(root: Root, lost_ok: bool) -> bool:
     """Whether there is a store already; ConflictError if there is something else."""
     if root.database.exists():
         return True
@@ -229,11 +310,31 @@ def _check_content(root: Root) -> bool:
         raise ConflictError(f"{root.path} is {what}; kstore does not write into it", hint=_CHOOSE)
     blobs = root.path / "blobs" / "sha256"
     if blobs.is_dir() and any(blobs.iterdir()):
+        if lost_ok:
+            return True
         raise StoreDamagedError(
             f"the database of {root.path} is gone, but its blobs are there",
-            hint=f"restore {root.database} from {root.backup(0).name}",
+            hint="kstore check --repair",
         )
     return False
+
+
+def remove_drafts(root: Root) -> None:
+    """Remove what a rebuild that died has left; none is running where the store lock is held."""
+    with storage_errors(f"tidy up {root.database.parent}"):
+        for name in (DRAFT, SALVAGE):
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                (root.database.parent / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def strange_names(root: Root) -> list[Path]:
+    """What stands in the root without being the store's, sorted."""
+    known = {*_DIRECTORIES, *_FILES}
+    return sorted(
+        path
+        for path in root.path.iterdir()
+        if path.name not in known and not path.name.startswith(_PASSING)
+    )
 
 
 def _check_one_file_system(root: Root) -> None:
@@ -245,7 +346,7 @@ def _check_one_file_system(root: Root) -> None:
             raise StorageError(f"{directory} is on another file system than {root.path}")
 
 
-def _make_skeleton(root: Root) -> None:
+def complete_root(root: Root) -> None:
     """Make what is missing; ``locks`` comes first and marks a store in the making as ours."""
     if all((root.path / name).exists() for name in (*_DIRECTORIES, *_FILES)):
         return

@@ -27,6 +27,8 @@
     container  id -> name image_id manifest created_at            working containers; image_id and
                                                                   manifest NULL for scratch
 
+    protection  name -> since                                     names that nothing may remove
+
 Digests are ``algorithm:hex``, sizes bytes, times microseconds since 1970 (UTC).  The views
 ``images_view``, ``names_view``, ``layers_view``, ``blobs_view``, ``leases_view`` and
 ``containers_view`` show the same for reading.
@@ -61,7 +63,7 @@ __all__ = [
 #: "kstr" in the header of the database file.
 APPLICATION_ID = 0x6B737472
 #: Number of migrations; kept in ``user_version``.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 #: The oldest version that can be read without an upgrade: what it lacks counts as empty.
 READABLE_VERSION = 1
 
@@ -179,7 +181,8 @@ INSERT INTO "_sqlite_migrations" (migration_set, name, applied_at)
 VALUES ('kstore', '0001_first', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
        ('kstore', '0002_layer_facts', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
        ('kstore', '0003_containers', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
-       ('kstore', '0004_signatures', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
+       ('kstore', '0004_signatures', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now')),
+       ('kstore', '0005_protection', strftime('%Y-%m-%d %H:%M:%f+00:00', 'now'));
 """
 
 #: ``level`` is that of a layer compressed here, where one was asked for.
@@ -211,6 +214,12 @@ SELECT substr(c.id, 1, 12) AS short_id, c.name, substr(c.image_id, 1, 12) AS ima
 FROM container c;
 """
 
+_PROTECTION = """
+CREATE TABLE protection (
+  name TEXT PRIMARY KEY, since INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
 _SIGNATURES = """
 CREATE TABLE signature (
   manifest TEXT NOT NULL REFERENCES manifest ON DELETE CASCADE,
@@ -221,7 +230,7 @@ CREATE TABLE signature (
 """
 
 #: What each version after the first brought.
-_LATER = ((2, _FACTS), (3, _CONTAINERS), (4, _SIGNATURES))
+_LATER = ((2, _FACTS), (3, _CONTAINERS), (4, _SIGNATURES), (5, _PROTECTION))
 
 _VIEWS = """
 CREATE VIEW images_view AS
@@ -273,7 +282,9 @@ def version_of(connection: sqlite3.Connection) -> int:
     if version == 0 and application == 0:
         return 0
     if application != APPLICATION_ID:
-        raise StoreDamagedError("db/kstore.db is not a kstore database")
+        raise StoreDamagedError(
+            "db/kstore.db is not a kstore database", hint="kstore check --repair"
+        )
     if version > SCHEMA_VERSION:
         raise StoreVersionError(
             f"the store has schema version {version}, and this kstore knows versions up to"
@@ -290,6 +301,7 @@ def lay_out(connection: sqlite3.Connection) -> None:
     """
     connection.executescript(
         f"BEGIN IMMEDIATE; {_APPLIED} {_TABLES} {_VIEWS} {_FACTS} {_CONTAINERS} {_SIGNATURES}"
+        f"{_PROTECTION}"
         f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
 
@@ -317,6 +329,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     steps(name="0002_layer_facts")(_layer_facts)
     steps(name="0003_containers")(_containers)
     steps(name="0004_signatures")(_signatures)
+    steps(name="0005_protection")(_protection)
     steps.apply(db)
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -337,3 +350,7 @@ def _containers(db: sqlite_utils.Database, /) -> None:
 
 def _signatures(db: sqlite_utils.Database, /) -> None:
     db.executescript(_SIGNATURES)
+
+
+def _protection(db: sqlite_utils.Database, /) -> None:
+    db.executescript(_PROTECTION)

@@ -13,7 +13,13 @@ from kstore.blobs import BlobDirectory, fsync_directory, storage_errors
 from kstore.errors import StorageError, StorageFullError
 from kstore.reference import Named
 from kstore.store import schema
-from kstore.store.database import Database, back_up, database_errors
+from kstore.store.database import (
+    Database,
+    back_up,
+    database_errors,
+    journal_of,
+    set_journal,
+)
 from kstore.store.locks import HeldLock, LockClass, LockFile
 from kstore.store.root import Root, ensure_room, open_root
 
@@ -52,6 +58,8 @@ class Session:
         self._held = held
         self._warn = warn
         self.reserve_used = False
+        self.rehearsing = False  # see rehearse()
+        self.location: Path | None = None  # of an additional store
 
     def warn(self, message: str) -> None:
         """Tell the user something that is no reason to stop."""
@@ -75,8 +83,27 @@ class Session:
     def write(self, *, keep: bool = True) -> Iterator[sqlite3.Connection]:
         """A write transaction; see :meth:`Database.write`."""
         self.require_writable()
+        if self.rehearsing:
+            with self.db.nested() as connection:
+                yield connection
+            return
         with self.db.write(keep=keep) as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def rehearse(self) -> Iterator[None]:
+        """Everything removed inside is there again at the end; no file is touched.
+
+        Each transaction inside sees what those before it did, so that reports are those of the
+        real thing.
+        """
+        changed = self.changed
+        with self.write(keep=False):
+            self.rehearsing = True
+            try:
+                yield
+            finally:
+                self.rehearsing, self.changed = False, changed
 
     def object_lock(self, key: int, what: str) -> HeldLock:
         """The lock of one blob's file, waiting for another committer or sweeper."""
@@ -114,13 +141,20 @@ def open_session(
     read_only: bool,
     warn: Callable[[str], None] | None,
     wait_seconds: float,
+    network_ok: bool = False,
 ) -> Session:
     """Open the store at ``path``, making or upgrading it first where needed.
 
     ``read_only`` makes nothing and refuses changes; a store that does not exist is empty then.  A
     root that cannot be written to is opened in the same way.
     """
-    root = open_root(path, create=create and not read_only, missing_ok=read_only, warn=warn)
+    root = open_root(
+        path,
+        create=create and not read_only,
+        missing_ok=read_only,
+        network_ok=network_ok,
+        warn=warn,
+    )
     locks = LockFile(root.locks, read_only=root.read_only)
     opening = _Opening(root, locks, read_only, wait_seconds)
     with contextlib.ExitStack() as undo:
@@ -188,11 +222,13 @@ class _Opening:
         try:
             with database_errors(self.root.database):
                 version = schema.version_of(database.connection)
+                # Asked of SQLite: to open and close the file here would drop its locks.
+                (journal,) = database.row("PRAGMA journal_mode")
         except BaseException:
             database.close()
             raise
         reading = self.root.read_only or self.read_only
-        if version == schema.SCHEMA_VERSION:
+        if version == schema.SCHEMA_VERSION and (reading or journal == journal_of(self.root)):
             return database
         if reading and version >= schema.READABLE_VERSION:
             database.fill_in(version)
@@ -211,10 +247,10 @@ class _Opening:
         with self.hold_store(shared=False), database_errors(self.root.database):
             connection = sqlite3.connect(self.root.database, isolation_level=None)
             with contextlib.closing(connection):
+                set_journal(connection, self.root)
                 version = schema.version_of(connection)
                 if version == schema.SCHEMA_VERSION:
                     return
-                connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 if not version:
                     schema.lay_out(connection)

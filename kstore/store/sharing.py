@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kstore.digest import Digest
 from kstore.store.queries import load_images
 from kstore.store.records import ImageRecord
 from kstore.store.session import Session
 
-__all__ = ["layer_users"]
+__all__ = ["layer_users", "shared_sizes"]
 
 
 def layer_users(
@@ -31,3 +31,17 @@ def layer_users(
         digest: tuple(image for image in images if (text, image.id) in users)
         for text, digest in digests.items()
     }
+
+
+def shared_sizes(session: Session) -> Mapping[str, int]:
+    """See :meth:`kstore.store.Store.shared_sizes`."""
+    return dict(
+        session.db.rows(
+            "WITH use (image_id, layer) AS"
+            "   (SELECT DISTINCT m.image_id, e.child FROM edge e JOIN manifest m"
+            "    ON m.digest = e.parent WHERE e.role = 'layer' AND m.image_id IS NOT NULL),"
+            " shared (layer) AS (SELECT layer FROM use GROUP BY layer HAVING count(*) > 1)"
+            " SELECT use.image_id, sum(blob.size) FROM shared JOIN use USING (layer)"
+            " JOIN blob ON blob.digest = layer GROUP BY use.image_id"
+        )
+    )

@@ -51,8 +51,11 @@ def sweep(session: Session, digests: Iterable[Digest]) -> Swept:
         with lock:
             if has_row(session, digest):
                 continue
-            if session.blobs.has(digest) is not None:
-                swept.bytes_freed += session.blobs.delete(digest)
+            size = session.blobs.has(digest)
+            if size is not None:
+                if not session.rehearsing:
+                    session.blobs.delete(digest)
+                swept.bytes_freed += size
                 swept.removed += 1
     return swept
 

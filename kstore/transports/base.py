@@ -14,12 +14,13 @@ from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
 from kstore.interfaces import BlobFeed, BlobSource
 from kstore.reference import Named
-from kstore.streams import ByteStream, pump, read_limited
+from kstore.streams import BytesStream, ByteStream, pump, read_limited
 
 __all__ = [
+    "BytesBlob",
     "FileBlob",
     "OpenedBlob",
-    "again_if_spliced",
+    "again_if_wrong",
     "begin_again",
     "end_session",
     "name_scopes",
@@ -84,6 +85,13 @@ class FileBlob(BlobSource):
         self._file.close()
 
 
+class BytesBlob(BytesStream, BlobSource):
+    """A blob that was made, or is a manifest: at hand, from its start."""
+
+    offset = 0
+    validator = None
+
+
 class OpenedBlob(BlobSource):
     """A stream that knows where it starts."""
 
@@ -121,24 +129,35 @@ def write_feed(feed: BlobFeed, path: Path, what: str, *, mode: int) -> None:
             feed.start()
             pump(feed, lambda view: write_all(file, view))
 
-        again_if_spliced(feed, write)
+        again_if_wrong(feed, write)
 
 
-def again_if_spliced(feed: BlobFeed, attempt: Callable[[], None]) -> None:
-    """Read all of ``feed``, which ``attempt`` starts; once more if wrong bytes were put together
-    from several answers, which may have been of two versions."""
-    try:
-        attempt()
-    except IntegrityError:
-        if not feed.spliced:
-            raise
-        attempt()
+def again_if_wrong(feed: BlobFeed, attempt: Callable[[], None]) -> None:
+    """Read all of ``feed``, which ``attempt`` starts; again while its source may have better bytes
+    than the wrong ones it gave."""
+    while True:
+        try:
+            attempt()
+        except IntegrityError:
+            if not feed.refute():
+                raise
+        else:
+            return
 
 
-def begin_again(feed: BlobFeed, cut: Callable[[int], bool], position: int) -> bool:
-    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it once
-    more, if ``cut`` can take back what was written since."""
-    if not feed.spliced or not cut(position):
+def begin_again(
+    feed: BlobFeed, cut: Callable[[int], bool], position: int, error: IntegrityError
+) -> bool:
+    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it
+    again, if ``cut`` can take back what was written since.  Where only that stands in the way,
+    ``error`` says what helps."""
+    if not feed.refute():
+        return False
+    if not cut(position):
+        error.hint = error.hint or (
+            "its pieces came over several connections and may be of two versions: try again,"
+            " or go by way of the store or a file, where a blob can be begun once more"
+        )
         return False
     feed.start()
     return True

@@ -1,7 +1,6 @@
 """How a new ``dir:`` image takes shape beside its directory, and then takes the directory's place.
 
-A draft of ``DIR`` stands beside it as ``.DIR.<16 hex digits>``, locked (flock) by its writer.  What
-a writer that was killed left behind has no lock, and the next writer of ``DIR`` removes it.
+What a writer that was killed left behind, the next writer of the directory removes.
 """
 
 from __future__ import annotations
@@ -9,10 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
-import re
-import secrets
 import stat
 from pathlib import Path
 
@@ -24,14 +20,12 @@ from kstore.transports.dir_files import (
     remove_image,
     require_image_or_empty,
 )
+from kstore.transports.drafts import abandoned_drafts, make_draft, name_beside
 
 __all__ = ["DirectoryDraft", "take_away"]
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL}
-#: From file systems that cannot lock a directory; NFS wants a file open for writing (EBADF).
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
-_TRIES = 20
 
 
 class DirectoryDraft:
@@ -70,7 +64,7 @@ class DirectoryDraft:
         if self._path is None:
             with storage_errors(f"write {self.target}"):
                 _sweep(self.target)
-                path, self._lock = _make_draft(self.target)
+                path, self._lock = make_draft(self.target)
                 self._path = path
                 if self.target.exists():  # whoever may read the old one may read the new one
                     path.chmod(stat.S_IMODE(self.target.stat().st_mode))
@@ -107,66 +101,18 @@ class DirectoryDraft:
 
 def take_away(target: Path) -> None:
     """Remove an image: in one step from under its name, then for good.  OSError."""
-    aside = _sibling(target)
+    aside = name_beside(target)
     target.rename(aside)
     fsync_directory(target.parent)
     remove_image(aside)
 
 
-def _make_draft(target: Path) -> tuple[Path, int | None]:
-    """A new directory beside ``target`` and its lock, None where nothing can be locked.  OSError.
-
-    Somebody who sweeps up may remove it in the moment before it is locked.
-    """
-    for _ in range(_TRIES):
-        path = _sibling(target)
-        path.mkdir()
-        try:
-            lock = _try_lock(path)
-        except OSError as exc:
-            if exc.errno in _NO_LOCKS:
-                return path, None
-            path.rmdir()
-            raise
-        if lock is not None:
-            return path, lock
-    raise OSError(errno.EBUSY, "what is made there is removed again and again", str(target.parent))
-
-
-def _try_lock(path: Path) -> int | None:
-    """Lock a directory; its descriptor, None if somebody has it, or it is gone.  OSError."""
-    try:
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), path.lstat()):
-            return lock
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except BaseException:
-        os.close(lock)
-        raise
-    os.close(lock)
-    return None
-
-
 def _sweep(target: Path) -> None:
     """Remove what writers of ``target`` that died have left beside it."""
-    for path in _drafts(target):
-        try:
-            lock = _try_lock(path)
-        except OSError:
-            continue  # it cannot be told from a draft at work: another user's, or not lockable
-        if lock is None:
-            continue
-        try:
-            if _is_waste(path, target):
-                with contextlib.suppress(PermissionError):
-                    remove_image(path)
-        finally:
-            os.close(lock)
+    for path in abandoned_drafts(target):
+        if _is_waste(path, target):
+            with contextlib.suppress(PermissionError):
+                remove_image(path)
 
 
 def _is_waste(path: Path, target: Path) -> bool:
@@ -179,25 +125,6 @@ def _is_waste(path: Path, target: Path) -> bool:
         complete = (path / VERSION_FILE).exists()
         return holds_only_own_files(path) and (target.exists() or not complete)
     return False
-
-
-def _drafts(target: Path) -> list[Path]:
-    """Drafts of ``target``, of whoever.  OSError."""
-    name = re.compile(rf"{re.escape(_sibling_prefix(target))}[0-9a-f]{{16}}\Z")
-    with os.scandir(target.parent) as entries:
-        return [
-            Path(entry.path)
-            for entry in entries
-            if name.match(entry.name) and entry.is_dir(follow_symlinks=False)
-        ]
-
-
-def _sibling(target: Path) -> Path:
-    return target.with_name(f"{_sibling_prefix(target)}{secrets.token_hex(8)}")
-
-
-def _sibling_prefix(target: Path) -> str:
-    return f".{target.name[:200]}."
 
 
 def _replace(target: Path, draft: Path) -> Path | None:
@@ -233,7 +160,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 def _replace_in_two_steps(target: Path, draft: Path) -> Path:
     """For file systems that cannot exchange: for a moment there is no ``target``."""
-    aside = _sibling(target)
+    aside = name_beside(target)
     target.rename(aside)
     try:
         draft.rename(target)

@@ -30,7 +30,7 @@ from kstore.registry.registriesconf import Peer, RegistriesConf
 from kstore.registry.shortnames import ShortNames
 from kstore.signature import SimpleSignature, parse_signature
 from kstore.streams import ByteStream
-from kstore.transports.base import again_if_spliced, name_scopes
+from kstore.transports.base import again_if_wrong, name_scopes
 from kstore.transports.docker_places import Outages, Places
 
 if TYPE_CHECKING:
@@ -218,6 +218,9 @@ class DockerSource(ImageSource):
     def blob_size(self, digest: Digest) -> int | None:
         return self._places.blob_size(digest)
 
+    def refute(self, digest: Digest) -> str | None:
+        return self._places.refute(digest)
+
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return (self._reference.named.repository,)
 
@@ -275,7 +278,7 @@ class DockerDestination(ImageDestination):
         for origin in self._mountable(hint):
             if self._client.mount_blob(self._path, blob.digest, origin):
                 return WrittenBlob(blob, "mounted")
-        again_if_spliced(feed, lambda: self._upload(feed, blob))
+        again_if_wrong(feed, lambda: self._upload(feed, blob))
         return WrittenBlob(blob, "copied")
 
     def _upload(self, feed: BlobFeed, blob: Descriptor) -> None:

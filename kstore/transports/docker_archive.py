@@ -32,8 +32,8 @@ from kstore.interfaces import (
 )
 from kstore.manifest import RawManifest
 from kstore.reference import Named
-from kstore.streams import BytesStream, Cancel, Closing
-from kstore.transports.base import path_identity, path_scopes, require_path_scope
+from kstore.streams import Cancel, Closing
+from kstore.transports.base import BytesBlob, path_identity, path_scopes, require_path_scope
 from kstore.transports.docker_archive_writer import DockerArchiveWriter
 
 __all__ = [
@@ -250,7 +250,7 @@ class DockerArchiveSource(ImageSource):
             raise BlobNotFoundError(f"{self._archive.what} has no blob {descriptor.digest}")
         if isinstance(content, str):
             return self._archive.open(content, offset)
-        return _Bytes(content)
+        return BytesBlob(content)
 
     def read_signatures(self, instance: Digest | None = None) -> Sequence[bytes]:
         return ()
@@ -258,10 +258,3 @@ class DockerArchiveSource(ImageSource):
     def close(self) -> None:
         if self._owned:
             self._reader.close()
-
-
-class _Bytes(BytesStream, BlobSource):
-    """A blob that was made, not found."""
-
-    offset = 0
-    validator = None

@@ -92,7 +92,9 @@ class DockerArchiveWriter:
             raise CancelledError(f"{self.transport}:{self.place} lacks a blob that failed before")
         self._broken = True
         feed.start()
-        self._tar.add_blob(digest, size, feed, lambda at: begin_again(feed, self._sink.cut, at))
+        self._tar.add_blob(
+            digest, size, feed, lambda at, error: begin_again(feed, self._sink.cut, at, error)
+        )
         self._broken = False
 
     def add_image(self, raw: RawManifest, names: Sequence[Named]) -> None:

@@ -36,6 +36,7 @@ class Outages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._why: dict[Peer, str] = {}
+        self._wrong: set[tuple[Peer, Digest]] = set()
 
     def note(self, place: Place, error: KstoreError) -> None:
         """Remember ``error`` if it is the server's, and not about one image."""
@@ -45,9 +46,17 @@ class Outages:
             with self._lock:
                 self._why.setdefault(place.peer, error.message)
 
-    def why(self, place: Place) -> str | None:
-        """What the server of ``place`` failed with before; None if it did not."""
+    def note_wrong(self, place: Place, digest: Digest) -> None:
+        """Remember that the server of ``place`` has other bytes as the blob ``digest``."""
         with self._lock:
+            self._wrong.add((place.peer, digest))
+
+    def why(self, place: Place, digest: Digest | None = None) -> str | None:
+        """What the server of ``place`` failed with before, as such or with the blob ``digest``;
+        None if it did not."""
+        with self._lock:
+            if (place.peer, digest) in self._wrong:
+                return f"it sent other bytes as {digest}"
             return self._why.get(place.peer)
 
 
@@ -67,6 +76,7 @@ class Places:
         self._places = list(places)
         self._connect = connect
         self._outages = outages
+        self._senders: dict[Digest, list[Place]] = {}
 
     def top_manifest(self) -> RawManifest:
         """The manifest of the reference itself; its server is asked first from then on."""
@@ -149,10 +159,26 @@ class Places:
 
         if len(self._places) == 1:
             return open_at(self._places[0], offset, validator)
-        return _FailoverBlob(self._attempt(), open_at, offset, validator, on_retry)
+        senders = self._senders[descriptor.digest] = []
+        attempt = self._attempt(descriptor.digest)
+        return _FailoverBlob(attempt, open_at, offset, validator, on_retry, senders)
 
-    def _attempt(self) -> _Attempt:
-        return _Attempt(self._places, self._outages)
+    def refute(self, digest: Digest) -> str | None:
+        """Hear that a blob's bytes were wrong; who sent them, if others are asked for it now.
+
+        Of several mirrors that sent a part each, the last may still have the whole.
+        """
+        senders = self._senders.pop(digest, [])
+        wrong = [place for place in senders[:-1] or senders if place.peer.mirror]
+        for place in wrong:
+            self._outages.note_wrong(place, digest)
+        if not wrong:
+            return None
+        who = " and ".join(map(_mirror, wrong))
+        return f"{who} sent wrong bytes as blob {digest}; asking the next server"
+
+    def _attempt(self, blob: Digest | None = None) -> _Attempt:
+        return _Attempt(self._places, self._outages, blob)
 
     def _manifest(self, place: Place, version: str | Digest) -> RawManifest:
         return self._connect(place.peer).get_manifest(place.named.path, version)
@@ -170,15 +196,18 @@ class Places:
 class _Attempt:
     """One thing wanted from the places in turn, without those known to be dead."""
 
-    def __init__(self, places: Sequence[Place], outages: Outages) -> None:
+    def __init__(
+        self, places: Sequence[Place], outages: Outages, blob: Digest | None = None
+    ) -> None:
         self._places = tuple(places)
         self._outages = outages
+        self._blob = blob
         self._reasons: list[str] = []
         self.errors: list[tuple[Place, KstoreError]] = []
 
     def __iter__(self) -> Iterator[Place]:
         for place in self._places:
-            why = self._outages.why(place) if place.peer.mirror else None
+            why = self._outages.why(place, self._blob) if place.peer.mirror else None
             if why is None:
                 yield place
             else:
@@ -203,7 +232,10 @@ class _Attempt:
 
 
 class _FailoverBlob(Closing, BlobSource):
-    """A blob that goes on at the next place where the present one fails in the middle."""
+    """A blob that goes on at the next place where the present one fails in the middle.
+
+    ``senders`` is told the places whose bytes were delivered.
+    """
 
     def __init__(
         self,
@@ -212,8 +244,10 @@ class _FailoverBlob(Closing, BlobSource):
         offset: int,
         validator: str | None,
         on_retry: RetrySink | None,
+        senders: list[Place],
     ) -> None:
         self._attempt = attempt
+        self._senders = senders
         self._left = iter(self._attempt)
         self._open_at = open_at
         self._on_retry = on_retry
@@ -229,6 +263,10 @@ class _FailoverBlob(Closing, BlobSource):
     def validator(self) -> str | None:
         return self._validator
 
+    @property
+    def spliced(self) -> bool:
+        return len(self._senders) > 1 or self._stream.spliced
+
     def readinto(self, buffer: memoryview, /) -> int:
         while True:
             try:
@@ -236,6 +274,8 @@ class _FailoverBlob(Closing, BlobSource):
             except KstoreError as error:
                 self._move(error)
                 continue
+            if count and self._place not in self._senders:
+                self._senders.append(self._place)
             self._position += count
             return count
 

@@ -271,7 +271,9 @@ class OciArchiveWriter:
             raise CancelledError(f"{self.what} lacks a blob that failed before")
         self._broken = True
         feed.start()
-        self._tar.add_blob(digest, size, feed, lambda at: begin_again(feed, self._output.cut, at))
+        self._tar.add_blob(
+            digest, size, feed, lambda at, error: begin_again(feed, self._output.cut, at, error)
+        )
         self._broken = False
 
     def add_manifest(self, raw: RawManifest) -> None:

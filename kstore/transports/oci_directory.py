@@ -49,6 +49,7 @@ from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.store.locks import HeldLock, LockClass, LockFile
 from kstore.streams import Cancel, read_limited
 from kstore.transports.base import FileBlob, read_small_file, write_feed
+from kstore.transports.layout_draft import sweep_drafts
 
 __all__ = ["LayoutDirectory", "LayoutFiles", "Share"]
 
@@ -225,6 +226,7 @@ class LayoutDirectory(LayoutFiles):
             with storage_errors(f"make {self.where}"), contextlib.suppress(FileExistsError):
                 self.path.mkdir()
                 made = True
+                sweep_drafts(self.path)
             try:
                 self._tidy_up_if_alone()
                 held = self._lock(LockClass.STORE, cancel, shared=True)

@@ -214,7 +214,7 @@ class StorageSource(ImageSource):
             raise StoreDamagedError(
                 f"image {self.found.image.short_id} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check",
+                hint="kstore check --repair",
             ) from exc
         return FileBlob(file, offset)
 
@@ -276,6 +276,7 @@ class StorageDestination(ImageDestination):
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         wanted = [(hint.digest, hint.size) for hint in hints if hint.digest is not None]
         held = self._lease.adopt(wanted)
+        self._lease.require_room((d, size) for d, size in wanted if d not in held)
         return [hint.digest in held for hint in hints]
 
     def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:
@@ -303,8 +304,7 @@ class StorageDestination(ImageDestination):
     def _fill(self, ingest: Ingest, feed: BlobFeed, size: int) -> None:
         """Bring the partial file to its verified end.
 
-        A wrong one that was put together from several attempts, in this process or in earlier
-        ones, is begun anew, once.
+        A wrong one is begun anew while its source may have better bytes.
         """
         held = ingest.offset
         if held == size:
@@ -312,13 +312,15 @@ class StorageDestination(ImageDestination):
         start = feed.start(held, ingest.hasher, ingest.validator)
         if start != held:
             ingest.restart()
-        try:
-            _pour(feed, ingest)
-        except IntegrityError:
-            if start == 0 and not feed.spliced:
-                raise
-            feed.start()
-            _pour(feed, ingest)
+        while True:
+            try:
+                _pour(feed, ingest)
+            except IntegrityError:
+                if not feed.refute():
+                    raise
+                feed.start()
+            else:
+                return
 
     def settle(self) -> None:
         with self._lock:

@@ -391,8 +391,9 @@ def test_check_names_the_images_and_the_command_that_repairs_them(tmp_path: Path
     assert f"    image {short(NEWER)} (localhost/app:latest, quay.io/team/app:1)" in told
     assert told[-1].endswith(": 2 problems in 2 images")
     assert result.err.splitlines() == [
-        "hint: a pull fetches what is damaged anew: kstore pull quay.io/team/app:1",
-        f"hint: no registry is known to repair these from: kstore rmi --force {short(OLDER)}",
+        "hint: 'kstore check --repair' fetches what is damaged again",
+        "hint: so does a pull: kstore pull quay.io/team/app:1",
+        f"hint: no registry is known to repair these from: {short(OLDER)}",
     ]
 
 

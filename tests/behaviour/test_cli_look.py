@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kstore as kstore_package
+from kstore.operations.info import LIBRARIES
 from kstore.store import Store
 from tests.support.cli import Result, run, run_process
 from tests.support.images import random_image
@@ -189,6 +193,8 @@ def test_inspect_can_show_the_object_of_kpod(root: Path) -> None:
         ("images", "{{.RepoTags}} {{.Containers}} {{.ReadOnly}}", "[localhost/app:latest] 0 false"),
         ("images", "{{.IsManifestList}}{{eq .VirtualSize .Bytes}}{{.ParentId}}", "falsetrue"),
         ("images", "{{len .Digests}} {{len .RepoDigests}}{{.CreatedTime}}", "1 1"),
+        ("images", "{{.History}} {{gt .SharedSize 0}}", "localhost/app:latest true"),
+        ("inspect", "{{.NamesHistory}}", "[localhost/app:latest]"),
         ("history", "{{.Tags}}", "[localhost/app:latest]"),
         ("inspect", "{{eq .Size .VirtualSize}} {{.GraphDriver.Name}}", "true kstore"),
         ("inspect", "{{if .UnpackedSize}}known{{else}}not known{{end}}", "not known"),
@@ -202,12 +208,27 @@ def test_more_fields_for_templates(root: Path, command: str, template: str, text
 def test_info_knows_the_names_of_podman_in_templates_only(root: Path) -> None:
     form = "{{.Store.GraphRoot}} {{.Store.ImageStore.Number}} {{gt .Host.MemTotal 0}}"
     assert shown(root, "info", "--format", form) == f"{root} 2 true\n"
+    assert shown(root, "info", "--format", "{{.Store.RunRoot}}") == f"{root}\n"
     form = "{{.Store.GraphDriverName}} {{.Store.ContainerStore.Number}} {{gt .Host.Uptime 0}}"
     assert shown(root, "info", "--format", form) == "kstore 0 true\n"
     facts = loaded(root, "info", "--format", "json")
     assert set(facts) == {"host", "store", "versions"}
     assert "GraphRoot" not in facts["store"]
     assert facts["host"]["uptime_seconds"] > 0
+
+
+@pytest.mark.parametrize("option", ["--debug", "-D"])
+def test_info_tells_what_kstore_is_made_of_when_that_is_asked_for(root: Path, option: str) -> None:
+    debug = loaded(root, "info", option, "--format", "json")["debug"]
+    assert debug["libraries"]["click"] == metadata.version("click")
+    assert f"  implementation: {debug['implementation']}\n" in shown(root, "info", option)
+    assert shown(root, "info", option, "--format", "{{.Debug.Compiler}}").strip()
+
+
+def test_info_knows_every_library_that_is_needed() -> None:
+    project = Path(kstore_package.__file__).parents[1] / "pyproject.toml"
+    needed = tomllib.loads(project.read_text())["project"]["dependencies"]
+    assert {re.split("[<>=;]", text)[0] for text in needed} == set(LIBRARIES)
 
 
 # ---- working containers

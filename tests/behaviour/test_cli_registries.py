@@ -247,7 +247,7 @@ def test_a_damaged_layer_is_not_pushed(root: Path, registry: LocalRegistry) -> N
     assert len(puts) <= 1, "the config's upload may be complete, the layer's must not be"
     blob.unlink()
     result = kstore(root, "push", "-q", "mine", name)
-    assert (result.code, result.err.splitlines()[-1]) == (10, "hint: kstore check")
+    assert (result.code, result.err.splitlines()[-1]) == (10, "hint: kstore check --repair")
 
 
 # ---- login, logout

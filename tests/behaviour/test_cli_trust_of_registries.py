@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kstore.digest import Digest
+from kstore.platforms import Platform
 from kstore.store import Store
 from tests.support.cli import Result, run, run_on_terminal
 from tests.support.credentialprogram import answer, install
@@ -95,6 +97,85 @@ def test_a_layer_is_finished_by_the_second_mirror_when_the_first_dies(
     assert (result.code, result.out.strip()) == (0, LARGE.id), result.err
     (rest,) = other.seen("GET", layer)
     assert rest.headers["range"].startswith("bytes=")
+
+
+def spoil(server: FaultServer, *digests: Digest) -> None:
+    """Have the server send complete blobs of the right size and with wrong bytes."""
+    blobs = server.blobs["team/app"]
+    for digest in map(str, digests):
+        blobs[digest] = blobs[digest][:-1] + bytes([blobs[digest][-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["kstore:app", "dir:{}", "oci:{}", "oci-archive:{}", "docker-archive:{}", "docker://{host}/to"],
+    ids=lambda target: target.partition(":")[0],
+)
+@pytest.mark.parametrize("what", ["layer", "config"])
+def test_wrong_bytes_of_every_mirror_are_fetched_from_the_next_server(
+    root: Path,
+    tmp_path: Path,
+    server: FaultServer,
+    other: FaultServer,
+    configure: Configure,
+    target: str,
+    what: str,
+) -> None:
+    blob = IMAGE.layers[0].digest if what == "layer" else Digest.of(IMAGE.config)
+    with FaultServer() as origin:
+        offer(origin, IMAGE)
+        spoil(server, blob)
+        spoil(other, blob)
+        text = registry("registry.test", origin.host, server.host, other.host)
+        configure(text.replace("location", "insecure = true\nlocation", 1))
+        place = target.replace("{host}", origin.host).replace("{}", str(tmp_path / "copy"))
+        result = kstore(root, "copy", "--dest-tls-verify=false", f"docker://{NAME}", place)
+        assert result.code == 0, result.err
+        for mirror in (server, other):
+            assert len(mirror.seen("GET", str(blob))) == 1
+            assert f"mirror {mirror.host}/team/app sent wrong bytes" in result.err
+        fetched = [each for each in origin.seen("GET", str(blob)) if "/team/" in each.target]
+        assert len(fetched) == 1
+        first = IMAGE.layers[1] if what == "layer" else IMAGE.layers[0]
+        assert len(server.seen("GET", str(first.digest))) == 1, "its other blobs are still wanted"
+
+
+def test_a_changed_layer_is_made_of_what_the_next_server_sends(
+    root: Path, tmp_path: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    spoil(server, *(layer.digest for layer in IMAGE.layers))
+    configure(registry("registry.test", "registry.test", server.host, other.host))
+    target = f"oci:{tmp_path}/copy:v1"
+    result = kstore(root, "copy", "--compress=none", f"docker://{NAME}", target)
+    assert result.code == 0, result.err
+    for layer in IMAGE.layers:
+        assert len(other.seen("GET", str(layer.digest))) == 1
+
+
+def test_a_config_that_is_only_looked_at_comes_from_the_next_server_too(
+    root: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    spoil(server, Digest.of(IMAGE.config))
+    configure(registry("registry.test", "registry.test", server.host, other.host))
+    result = kstore(root, "inspect", "--config", f"docker://{NAME}")
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == json.loads(IMAGE.config)
+
+
+def test_wrong_bytes_everywhere_are_refused_and_nothing_stays(
+    root: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    spoil(server, IMAGE.layers[0].digest)
+    spoil(other, IMAGE.layers[0].digest)
+    configure(registry("registry.test", other.host, server.host, more="insecure = true"))
+    result = kstore(root, "pull", NAME)
+    assert result.code == 5
+    assert f"bytes sent as {IMAGE.layers[0].digest} hash to" in result.err
+    assert [len(each.seen("GET", str(IMAGE.layers[0].digest))) for each in (server, other)] == [
+        1,
+        1,
+    ]
+    assert kstore(root, "images", "-q").out == ""
 
 
 def test_a_pull_that_no_server_can_serve_names_every_reason(
@@ -313,6 +394,54 @@ def test_on_a_terminal_the_user_chooses_and_the_choice_is_kept(
     assert (code, "Which one" in screen) == (0, False), screen
 
 
+@pytest.mark.parametrize("name", [NAME, f"registry.test/team/app@{IMAGE.raw.digest}", "short:v1"])
+def test_an_image_that_is_in_the_store_needs_no_registry_where_only_a_missing_one_is_wanted(
+    root: Path, server: FaultServer, configure: Configure, name: str
+) -> None:
+    aliases = '[aliases]\n"short" = "registry.test/team/app"\n'
+    configure(registry("registry.test", server.host, more="insecure = true") + aliases)
+    missing = kstore(root, "pull", "--if-missing", name)
+    assert (missing.code, missing.out.strip()) == (0, IMAGE.id), missing.err
+    before = server.connections
+    offline = run("--offline", "--root", root, "pull", name)
+    assert offline.code == 8
+    assert "is in the store; 'kstore pull --if-missing' is content with that" in offline.err
+    for words in (["--offline"], []):
+        result = run(*words, "--root", root, "pull", "--if-missing", name)
+        assert (result.code, result.out.strip()) == (0, IMAGE.id), result.err
+        assert "is in the store already" in result.err
+    assert server.connections == before
+
+
+def test_an_image_for_another_platform_is_missing_where_one_is_asked_for(
+    root: Path, server: FaultServer, configure: Configure
+) -> None:
+    configure(registry("registry.test", server.host, more="insecure = true"))
+    assert kstore(root, "pull", "-q", NAME).code == 0
+    other = random_image(9, platform=Platform("linux", "riscv64"))
+    offer(server, other)
+    assert kstore(root, "pull", "-q", "--if-missing", NAME).out.strip() == IMAGE.id
+    result = kstore(root, "pull", "-q", "--if-missing", "--platform=linux/riscv64", NAME)
+    assert (result.code, result.out.strip()) == (0, other.id), result.err
+
+
+def test_of_many_tags_only_the_missing_ones_are_fetched(
+    root: Path, server: FaultServer, configure: Configure
+) -> None:
+    configure(registry(server.host, server.host, more="insecure = true"))
+    name = f"{server.host}/team/app"
+    assert kstore(root, "pull", "-q", f"{name}:v1").code == 0
+    second = random_image(9)
+    for data in second.blobs.values():
+        server.add_blob(data)
+    server.add_manifest(second.raw.data, second.raw.media_type, "team/app", "v2")
+    asked = len(server.seen("GET", "/manifests/v1"))
+    result = kstore(root, "pull", "--all-tags", "--if-missing", name)
+    assert (result.code, result.out.split()) == (0, [IMAGE.id, second.id]), result.err
+    assert len(server.seen("GET", "/manifests/v1")) == asked
+    assert kstore(root, "pull", "--if-missing", "--with-referrers", name).code == 2
+
+
 # ---- credentials
 
 
@@ -358,6 +487,36 @@ def test_login_and_logout_use_the_helper_a_file_names(
     assert json.loads((entries / server.host).read_text())["Secret"] == "secret"
     assert run("logout", "--authfile", file, server.host).code == 0
     assert not (entries / server.host).exists()
+
+
+def test_login_and_logout_without_a_registry_mean_the_first_that_short_names_are_searched_in(
+    server: FaultServer, other: FaultServer, configure: Configure, tmp_path: Path
+) -> None:
+    server.auth = Basic(("ann", "secret"))
+    configure(f'unqualified-search-registries = ["{server.host}", "{other.host}"]\n')
+    file = ("--authfile", tmp_path / "auth.json")
+    options = (*file, "--tls-verify=false", "-u", "ann", "--password-stdin")
+    result = run("login", *options, stdin=b"secret\n")
+    assert result.code == 0, result.err
+    assert f"the registry is {server.host}" in result.err
+    assert run("login", "--get-login", *file).out == "ann\n"
+    assert run("login", "--get-login", *file, server.host).out == "ann\n"
+    assert run("logout", *file).out == f"Removed login credentials for {server.host}\n"
+    assert run("login", "--get-login", *file).code == 9
+    assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    "words", [["login", "-u", "ann", "-p", "secret"], ["login", "--get-login"], ["logout"]]
+)
+def test_without_registries_to_search_in_no_password_goes_anywhere(
+    configure: Configure, words: list[str]
+) -> None:
+    configure("")
+    result = run(*words)
+    assert result.code == 2
+    assert "no registry was named" in result.err
+    assert "docker.io" in result.err
 
 
 def test_pull_secrets_of_kubernetes_are_used_where_that_is_wanted(

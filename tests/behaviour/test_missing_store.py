@@ -27,6 +27,8 @@ CHANGES = [
     ["save", "-o", "/dev/null", "app"],
     ["delete", "kstore:app"],
     ["copy", "kstore:app", "dir:/nowhere"],
+    ["sync", "kstore:", "dir:/nowhere"],
+    ["sync", "--src", "kstore", "app", "oci:/nowhere"],
 ]
 LOOKS = [["images"], ["containers"], ["log"], ["info"], ["ingest", "ls"]]
 

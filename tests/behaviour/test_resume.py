@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -195,21 +196,26 @@ def test_ctrl_c_answers_within_a_fifth_of_a_second(scene: Scene, stalled: bool) 
 
 
 @pytest.mark.root
-def test_a_full_disk_keeps_what_there_is_and_room_lets_the_pull_go_on(
+def test_a_disk_that_fills_up_keeps_what_there_is_and_room_lets_the_pull_go_on(
     scene: Scene, tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)], check=True)
     try:
         scene = replace(scene, root=disk / "store")
-        result = scene.pull()
+        with pulling(scene.root, scene.name) as running:
+            wait_until(functools.partial(scene.holds, MIDDLE))
+            with contextlib.suppress(OSError), open(disk / "filler", "ab", 0) as file:  # noqa: PTH123
+                while True:
+                    file.write(bytes(65536))
+            result = running.ended()
         left = scene.held
         assert result.code == 10
         assert 0 < left < scene.size
         assert "space" in result.err
         assert f"of {scene.size} bytes" in result.err
-        subprocess.run(["mount", "-o", "remount,size=32m", str(disk)], check=True)
+        (disk / "filler").unlink()
         result = scene.pull()
         scene.check_pulled(result)
         assert scene.ranges == [None, f"bytes={left}-"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from kstore.registry import RegistryClient, RegistrySettings
 from kstore.registry import wide as wide_module
 from kstore.signing.policy import AcceptAnything
 from kstore.transports.docker import DockerTransport
+from kstore.transports.docker_archive import DockerArchiveTransport
+from kstore.transports.oci_archive import OciArchiveTransport
 from tests.conformance.transports import PLACES, Place
 from tests.support.faultserver import Fault, FaultServer
 from tests.support.images import TestImage, random_image
@@ -122,7 +125,35 @@ def test_a_layer_that_is_wrong_in_one_stream_too_is_given_up(
 def test_what_a_daemon_was_sent_cannot_be_begun_again(mirrors: Mirrors, tmp_path: Path) -> None:
     mirrors.disagree(1)
     with PLACES["docker-daemon"](tmp_path) as place:
-        with pytest.raises(DigestMismatchError, match=mirrors.layer):
+        with pytest.raises(DigestMismatchError, match=mirrors.layer) as caught:
             copy(mirrors, place)
         assert not place.is_there()
+    assert caught.value.hint is not None
+    assert "try again" in caught.value.hint
     assert mirrors.requests.count("whole") == 1
+
+
+@pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
+def test_what_went_down_a_pipe_cannot_be_begun_again(
+    mirrors: Mirrors, tmp_path: Path, transport: str
+) -> None:
+    mirrors.disagree(1)
+    stream = io.BytesIO()
+    home = (OciArchiveTransport if transport == "oci-archive" else DockerArchiveTransport)(
+        tmp_path, stdout=stream
+    )
+    with pytest.raises(DigestMismatchError, match=mirrors.layer) as caught:
+        copy_image(mirrors.source, home.parse_reference("-:app:1"), AcceptAnything())
+    assert caught.value.hint is not None
+    assert "try again" in caught.value.hint
+    assert mirrors.requests.count("whole") == 1
+
+
+@pytest.mark.parametrize("transport", ["docker-archive"])
+def test_a_layer_that_is_wrong_in_one_stream_needs_no_such_hint(
+    mirrors: Mirrors, place: Place
+) -> None:
+    mirrors.disagree(100)
+    with pytest.raises(DigestMismatchError) as caught:
+        copy(mirrors, place)
+    assert "try again" not in (caught.value.hint or "")

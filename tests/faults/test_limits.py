@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kstore.store import Store
 from tests.faults.scenes import OPERATIONS, Operation, Scene
 from tests.support.disks import mounted
 from tests.support.forkserver import ForkServer
@@ -154,6 +156,15 @@ def other_clock(request: pytest.FixtureRequest) -> Iterator[ForkServer]:
     settings = ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"]
     with ForkServer([*settings, require_program("faketime"), "-f", request.param]) as forks:
         yield forks
+
+
+@pytest.mark.peer
+def test_the_other_clock_is_years_away(scene: Scene, other_clock: ForkServer) -> None:
+    with scene.place() as place:
+        assert other_clock.run("--root", place.root, "tag", "app", "new").code == 0
+        with Store.open(place.root) as store:
+            (change,) = store.name_log(limit=1)
+        assert abs(change.at.timestamp() - time.time()) > 3000 * 86400
 
 
 @pytest.mark.peer

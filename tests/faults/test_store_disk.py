@@ -170,3 +170,71 @@ def test_a_file_that_cannot_be_removed_is_reported(tmp_path: Path) -> None:
         with pytest.raises(StorageError, match=blob.name):
             store.remove_name(named("x"))
         assert store.images() == []
+
+
+TOO_LITTLE = """
+    import os, sys
+    from pathlib import Path
+    import kstore.settings
+    from tests.support.cli import run
+    from tests.support.faultserver import FaultServer
+    from tests.support.images import random_image, write_oci_layout
+
+    disk, kind = Path(sys.argv[1]), sys.argv[2]
+    # The root of a user namespace may not look into the system's directories.
+    kstore.settings._lookaside = lambda *_: disk / "signatures"
+    image = random_image(1, layer_size=4_000_000)
+    with FaultServer() as server:
+        for data in image.blobs.values():
+            server.add_blob(data)
+        server.add_manifest(image.raw.data, image.raw.media_type, tag="v1")
+        name = f"{server.host}/team/app:v1"
+        if kind == "pull":
+            result = run("--root", disk / "store", "pull", "--tls-verify=false", name)
+        else:
+            write_oci_layout(disk.with_name("layout"), {"v1": image})
+            result = run("--root", disk / "store", "load", disk.with_name("layout"))
+        assert result.code == 10, result
+        assert "8.0 MB are to be stored" in result.err, result.err
+        assert "MB are free" in result.err, result.err
+        assert "kstore prune" in result.err
+        assert not server.seen("GET", "/blobs/sha256"), "it was known before anything was fetched"
+    assert os.listdir(disk / "store" / "ingest") == []
+    assert run("--root", disk / "store", "images", "-q").out == ""
+    assert run("--root", disk / "store", "prune").code == 0
+    print("ok")
+"""
+
+
+@pytest.mark.parametrize("kind", ["pull", "load"])
+def test_what_has_no_room_is_refused_with_numbers_before_it_begins(
+    tmp_path: Path, kind: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    prefix = mounted("-t", "tmpfs", "-osize=6m", "disk", str(disk))
+    assert finished(TOO_LITTLE, str(disk), kind, prefix=prefix) == "ok"
+
+
+FEW_INODES = """
+    import sys
+    from pathlib import Path
+    import pytest
+    from kstore.errors import StorageFullError
+    from kstore.store import Store
+    from tests.support.images import random_image
+    from tests.support.stores import put_image
+    with Store.open(Path(sys.argv[1]) / "store") as store:
+        put_image(store, random_image(1), "x")
+        blobs = [(layer.digest, layer.size) for layer in random_image(2, layers=30).layers]
+        with store.lease("test") as lease, pytest.raises(StorageFullError) as caught:
+            lease.require_room(blobs)
+        assert "files are to be made" in caught.value.message
+        assert len(store.images()) == 1
+    print("ok")
+"""
+
+
+def test_files_are_counted_as_well_as_bytes(tmp_path: Path) -> None:
+    prefix = mounted("-t", "tmpfs", "-onr_inodes=40", "disk", str(tmp_path))
+    assert finished(FEW_INODES, str(tmp_path), prefix=prefix) == "ok"

@@ -110,7 +110,7 @@ def test_two_writers_a_reader_and_a_pruner_never_lose_a_blob(tmp_path: Path) -> 
         for process in processes:
             output, errors = process.communicate(timeout=60)
             assert process.returncode == 0, errors
-            assert int(output) > 5
+            assert int(output) > 0
     settle(root)
 
 

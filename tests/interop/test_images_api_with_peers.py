@@ -129,7 +129,12 @@ def test_peers_read_an_image_that_settings_make(
 
 
 @pytest.mark.parametrize(
-    "name", ["sixty-layers", pytest.param("python-app", marks=pytest.mark.slow)]
+    "name",
+    [
+        "sixty-layers",
+        pytest.param("debian", marks=pytest.mark.slow),
+        pytest.param("python-app", marks=pytest.mark.slow),
+    ],
 )
 def test_an_image_as_large_as_real_ones_goes_through_the_api(tmp_path: Path, name: str) -> None:
     built = build(name, tmp_path)

@@ -138,6 +138,8 @@ def test_history_as_json_has_the_same_dates_and_ids(scene: Scene) -> None:
         "{{.ID}} {{.Repository}} {{.Tag}} {{.Digest}}",
         "{{.Names}} {{.RepoTags}} {{.RepoDigests}}",
         "{{.Dangling}} {{.Containers}} {{.ReadOnly}} {{.ParentId}}",
+        "{{.History}}",
+        '{{$s := ""}}{{range .RepoTags}}{{$s}}{{.}}{{$s = ", "}}{{end}}',
         "{{if .Labels.vendor}}{{.CreatedSince}} {{.Created}}{{end}}",
         '{{.Labels}} {{len .Labels}} {{json .Labels}} {{index .Labels "vendor"}}',
         "{{upper .Tag}} {{title .Tag}} {{pad .Tag 2 2}} {{truncate .Digest 12}}",

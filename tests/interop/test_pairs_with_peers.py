@@ -18,6 +18,7 @@ import pytest
 from kstore.compression import decompressor, detect
 from kstore.copier import CopyOptions, copy_image
 from kstore.interfaces import ImageReference
+from kstore.platforms import Platform
 from kstore.registry import RegistryClient
 from kstore.signing.policy import AcceptAnything
 from kstore.store import Store
@@ -72,7 +73,10 @@ def written(form: str, path: Path, name: str = NAME) -> str:
     return f"{form}:{path}" if form == "dir" else f"{form}:{path}:{name}"
 
 
-def kstore_copy(source: str, target: str) -> None:
+ALL = CopyOptions(instances="all")
+
+
+def kstore_copy(source: str, target: str, options: CopyOptions = ALL) -> None:
     """``kstore copy --all``, in this process."""
 
     def none(*_: object) -> Store | RegistryClient:
@@ -80,7 +84,7 @@ def kstore_copy(source: str, target: str) -> None:
 
     with Transports(TransportSettings(none, none, Cancel())) as transports:  # type: ignore[arg-type]
         ends: list[ImageReference] = [transports.parse(text) for text in (source, target)]
-        copy_image(*ends, AcceptAnything(), CopyOptions(instances="all"))
+        copy_image(*ends, AcceptAnything(), options)
 
 
 def original(built: Built) -> str:
@@ -275,6 +279,34 @@ def test_umoci_unpacks_and_tags_what_kstore_writes_and_kstore_reads_it_back(
     assert any((room / "bundle" / "rootfs").iterdir())
     run("umoci", "tag", "--image", f"{layout}:ours", "theirs")
     kstore_copy(f"oci:{layout}:theirs", f"dir:{room / 'read'}")
+    check(room / "read", built, same_manifest=True)
+
+
+@pytest.mark.parametrize("image", ["two-platforms"])
+def test_umoci_keeps_an_index_of_kstore_and_unpacks_its_images_by_tags_of_their_own(
+    room: Path, built: Built
+) -> None:
+    layout, rootless = room / "layout", () if os.geteuid() == 0 else ("--rootless",)
+    kstore_copy(original(built), f"oci:{layout}:all")
+    refused = subprocess.run(
+        [require_program("umoci"), "stat", "--image", f"{layout}:all"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert refused.returncode != 0  # it would not choose among several images
+    assert "ambiguous" in refused.stdout + refused.stderr
+    for arch in ("amd64", "arm64"):
+        one = CopyOptions(platform=Platform("linux", arch))
+        kstore_copy(f"oci:{layout}:all", f"oci:{layout}:{arch}", one)
+        run("umoci", "unpack", *rootless, "--image", f"{layout}:{arch}", str(room / arch))
+        assert any((room / arch / "rootfs").iterdir())
+    assert run("umoci", "list", "--layout", str(layout)).split() == ["all", "amd64", "arm64"]
+    run("umoci", "tag", "--image", f"{layout}:arm64", "theirs")
+    for gone in ("amd64", "arm64", "theirs"):
+        run("umoci", "rm", "--image", f"{layout}:{gone}")
+    run("umoci", "gc", "--layout", str(layout))
+    kstore_copy(f"oci:{layout}:all", f"dir:{room / 'read'}")
     check(room / "read", built, same_manifest=True)
 
 

@@ -16,6 +16,7 @@ import select
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -56,12 +57,18 @@ def started(
 def read_line(process: subprocess.Popen[str], seconds: float = _LIMIT) -> str:
     """The next line a program prints; fails the test when none comes in time."""
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], seconds)
-    assert ready, "the program said nothing in time"
-    line = process.stdout.readline().strip()
-    if not line and process.stderr is not None:
+    line, last = b"", time.monotonic() + seconds
+    # Bytes one by one: in a buffer, the line after this one would be hidden from the next select.
+    while not line.endswith(b"\n"):
+        left = max(last - time.monotonic(), 0)
+        ready, _, _ = select.select([process.stdout], [], [], left)
+        assert ready, "the program said nothing in time"
+        if not (byte := os.read(process.stdout.fileno(), 1)):
+            break
+        line += byte
+    if not line.strip() and process.stderr is not None:
         raise AssertionError(f"the program ended: {process.stderr.read()}")
-    return line
+    return line.decode().strip()
 
 
 def finished(

@@ -28,7 +28,6 @@ class BytesFeed(BlobFeed):
     """Bytes on their way to a destination, verified as the copier does."""
 
     validator: str | None = None
-    spliced: bool = False
 
     def __init__(self, blob: Descriptor, data: bytes) -> None:
         self._blob = blob
@@ -40,6 +39,9 @@ class BytesFeed(BlobFeed):
     ) -> int:
         self._stream = VerifiedStream(BytesStream(self._data), self._blob)
         return 0
+
+    def refute(self) -> bool:
+        return False
 
     def retrying(self, why: str) -> None: ...
 

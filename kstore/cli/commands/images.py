@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +27,7 @@ _FIELDS = (
     *("ID", "Name", "Names", "Repository", "Tag", "RepoTags", "RepoDigests", "Digest", "Digests"),
     *("Created", "CreatedSince", "CreatedAt", "CreatedTime", "Size", "Bytes", "VirtualSize"),
     *("Platform", "Labels", "Dangling", "Containers", "IsManifestList", "ReadOnly", "ParentId"),
+    *("History", "SharedSize"),
 )
 _TITLES = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
 _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
@@ -91,7 +93,7 @@ def command(
     shape = Form(form, _FIELDS)
     with session.open_store("images", read_only=True) as store:
         rows = list_images(store, name, filters)
-        users = _container_counts(store) if shape.is_template else {}
+        facts = _Facts.of(store, shape)
     if (order := _ORDERS[sort]) is not None:
         rows.sort(key=order)
     if quiet:
@@ -100,7 +102,7 @@ def command(
     now = dt.datetime.now(dt.UTC)
     if shape.given:
         shape.write_list(
-            [_fields(row, now, users, no_trunc=no_trunc) for row in rows],
+            [_fields(row, now, facts, no_trunc=no_trunc) for row in rows],
             as_json=lambda: _json(rows),
             titles=_TITLES,
             heading=not noheading,
@@ -127,13 +129,28 @@ def _cells(
     )
 
 
-def _container_counts(store: Store) -> Mapping[str, int]:
-    """Image ID to how many working containers were made from it."""
-    return Counter(record.image_id for record in store.containers.all() if record.image_id)
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What only templates show, by image ID: how many working containers were made from it, bytes
+    it shares, names it has had."""
+
+    users: Mapping[str, int]
+    shared: Mapping[str, int]
+    names: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, store: Store, shape: Form) -> _Facts:
+        """Those that are shown: each of them asks for something about all images."""
+        containers = store.containers.all() if shape.uses("Containers") else ()
+        return cls(
+            Counter(record.image_id for record in containers if record.image_id),
+            store.shared_sizes() if shape.uses("SharedSize") else {},
+            store.past_names() if shape.uses("History") else {},
+        )
 
 
 def _fields(
-    row: ImageSummary, now: dt.datetime, users: Mapping[str, int], *, no_trunc: bool
+    row: ImageSummary, now: dt.datetime, facts: _Facts, *, no_trunc: bool
 ) -> dict[str, Any]:
     from kstore.operations.inspect import repo_digests, repo_tags
 
@@ -158,10 +175,12 @@ def _fields(
         "Platform": str(row.image.platform),
         "Labels": row.image.labels,
         "Dangling": not row.image.names,
-        "Containers": users.get(row.id, 0),
+        "Containers": facts.users.get(row.id, 0),
         "IsManifestList": row.name is not None and row.name.target != row.name.manifest,
-        "ReadOnly": False,
+        "ReadOnly": row.image.location is not None,
         "ParentId": "",
+        "History": ", ".join(facts.names.get(row.id, ())),
+        "SharedSize": facts.shared.get(row.id, 0),
     }
 
 
@@ -179,6 +198,7 @@ def _json(rows: Iterable[ImageSummary]) -> list[dict[str, Any]]:
                 "size": row.size,
                 "platform": str(row.image.platform),
                 "labels": row.image.labels,
+                "location": row.image.location,
             },
         )
         if row.name is not None:

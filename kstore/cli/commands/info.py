@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
+
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
 from kstore.cli.output import write
@@ -21,18 +23,22 @@ _SIZES = ("_bytes", "_total", "_free")
     examples=(
         ("kstore info", "for people"),
         ("kstore info --format '{{.store.root}}'", "one fact, for scripts"),
+        ("kstore info --debug", "for the report of a defect"),
         ("kstore info --format '{{.Host.MemTotal}}'", "by podman's name for it"),
     ),
 )
+@click.option(
+    "-D", "--debug", is_flag=True, help="The interpreter and the libraries that are used, too"
+)
 @format_option(example="store.root")
 @pass_session
-def command(session: Session, form: str | None) -> None:
+def command(session: Session, debug: bool, form: str | None) -> None:
     """Show facts about this machine, the store and kstore."""
     from kstore.operations.info import store_info
 
     shape = Form(form)
     with session.open_store("info", read_only=True) as store:
-        facts = store_info(store).to_json()
+        facts = store_info(store, debug=debug).to_json()
     if shape.given:
         shape.write_list([_with_podman_names(facts)], as_json=lambda: facts)
     else:
@@ -44,6 +50,7 @@ def _with_podman_names(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     host, store = facts["host"], facts["store"]
     known = {
         "GraphRoot": store["root"],
+        "RunRoot": store["root"],  # locks and unfinished work are in the store, too
         "GraphDriverName": "kstore",
         "GraphOptions": {},
         "GraphStatus": {},

@@ -29,7 +29,7 @@ __all__ = ["command"]
         ("kstore login --get-login quay.io", "who am I there?"),
     ),
 )
-@click.argument("registry_name", metavar="REGISTRY")
+@click.argument("registry_name", metavar="[REGISTRY]", required=False)
 @click.option("-u", "--username", metavar="NAME", help="User name; asked for if not given")
 @click.option("-p", "--password", metavar="PASSWORD", help="Better: --password-stdin")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input")
@@ -38,7 +38,7 @@ __all__ = ["command"]
 @pass_session
 def command(
     session: Session,
-    registry_name: str,
+    registry_name: str | None,
     username: str | None,
     password: str | None,
     password_stdin: bool,
@@ -47,12 +47,16 @@ def command(
 ) -> None:
     """Remember credentials for a registry, after trying them.
 
-    REGISTRY is HOST[:PORT], with /NAMESPACE for credentials of a part of it.  They are kept where
-    podman keeps them: in a file of mode 0600, or with the credential helper that it names.
+    REGISTRY is HOST[:PORT], with /NAMESPACE for credentials of a part of it; without it, the first
+    of the unqualified-search-registries of registries.conf.  They are kept where podman keeps them:
+    in a file of mode 0600, or with the credential helper that it names.
     """
-    from kstore.operations.login import log_in, logged_in_as, registry_key
+    from kstore.operations.login import default_registry, log_in, logged_in_as, registry_key
     from kstore.registry import parse_creds
 
+    if registry_name is None:
+        registry_name = default_registry(session.app.registries.search)
+        session.show(f"the registry is {registry_name}")
     files = session.app.auth_files(registry)
     if get_login:
         write(logged_in_as(registry_name, files))

@@ -34,11 +34,14 @@ def command(
 ) -> None:
     """Forget the credentials for a registry.
 
-    REGISTRY is what was given to login: HOST[:PORT][/NAMESPACE].
+    REGISTRY is what was given to login: HOST[:PORT][/NAMESPACE]; without it, the first of the
+    unqualified-search-registries of registries.conf.
     """
     from kstore.app import RegistryOptions
-    from kstore.operations.login import log_out
+    from kstore.operations.login import default_registry, log_out
 
+    if registry is None and not everywhere:
+        registry = default_registry(session.app.registries.search)
     files = session.app.auth_files(RegistryOptions(authfile=authfile))
     log_out(registry, files, everywhere=everywhere)
     write(f"Removed login credentials for {registry or 'all registries'}")

@@ -34,6 +34,7 @@ __all__ = ["command"]
     examples=(
         ("kstore pull busybox", "the image docker.io/library/busybox:latest"),
         ("kstore pull --platform linux/arm64 quay.io/podman/hello", "for another machine"),
+        ("kstore pull --if-missing busybox", "only if the store has no image of that name"),
         ("id=$(kstore pull -q busybox)", "in a script: the ID is all that is printed"),
     ),
 )
@@ -41,6 +42,11 @@ __all__ = ["command"]
 @click.option("-a", "--all-tags", is_flag=True, help="Every tag of the repository NAME")
 @platform_option
 @with_referrers_option
+@click.option(
+    "--if-missing",
+    is_flag=True,
+    help="Leave an image that is in the store as it is, and ask no registry for it",
+)
 @quiet_option("No progress, only the image ID")
 @progress_option
 @registry_options
@@ -53,6 +59,7 @@ def command(
     all_tags: bool,
     platform: Platform | None,
     with_referrers: bool,
+    if_missing: bool,
     quiet: bool,
     progress: str,
     registry: RegistryOptions,
@@ -72,7 +79,11 @@ def command(
         "finished layers and partial downloads are kept, and the next pull goes on from there"
     )
     options = PullOptions(
-        platform=platform, all_tags=all_tags, with_referrers=with_referrers, policy=policy
+        platform=platform,
+        all_tags=all_tags,
+        with_referrers=with_referrers,
+        if_missing=if_missing,
+        policy=policy,
     )
     with (
         session.open_store("pull") as store,
@@ -89,7 +100,8 @@ def command(
                 continue
             if not quiet:
                 _warn_of_platforms(session, result)
-            if result.pulled and (summary := sink.summary()):
+                _note_present(session, result)
+            if any(not each.present for each in result.pulled) and (summary := sink.summary()):
                 session.show(f"pulled {name}: {summary}")
             for pulled in result.pulled:
                 write(pulled.image_id)
@@ -103,6 +115,12 @@ def _warn_of_platforms(session: Session, result: PullResult) -> None:
     for pulled in result.pulled:
         if pulled.other_platform is not None:
             session.warn(f"{pulled.name} is an image for {pulled.other_platform} only")
+
+
+def _note_present(session: Session, result: PullResult) -> None:
+    for pulled in result.pulled:
+        if pulled.present:
+            session.show(f"{pulled.name} is in the store already")
 
 
 def _note_previous(session: Session, pulled: Pulled, *, quiet: bool) -> None:

@@ -111,6 +111,7 @@ def command(
     from kstore.cli.transfers import COPYING
     from kstore.operations.sync import SyncOptions, sync_images
     from kstore.operations.tag_filters import TagFilter
+    from kstore.transports import STORE_TRANSPORTS
 
     shape = Form(form, _FIELDS)
     settings = SyncOptions(
@@ -126,19 +127,17 @@ def command(
     )
     session.on_interrupt = "images that were copied stay, and the next run goes on from there"
 
+    place, target = _reference(source, src), _reference(destination, dest)
+    into_store = target.partition(":")[0] in STORE_TRANSPORTS
+
     def transports() -> AbstractContextManager[tuple[Transports, Transports]]:
-        return both_transports(session, "sync", registries, read_only=dry_run)
+        return both_transports(session, "sync", registries, read_only=dry_run, create=into_store)
 
     results: list[Synced] = []
     try:
         with displayed(session, progress, COPYING, quiet=quiet) as sink:
             for result in sync_images(
-                transports,
-                _reference(source, src),
-                _reference(destination, dest),
-                settings,
-                progress=sink,
-                cancel=session.cancel,
+                transports, place, target, settings, progress=sink, cancel=session.cancel
             ):
                 results.append(result)
     finally:  # also what was done before a failure, or before Ctrl-C

@@ -57,6 +57,11 @@ def render(text: str, record: dict[str, Any] | None = None) -> str:
         ("{{$a := .Size}}{{range .Names}}{{$a}}{{end}}{{$a}}", "123412341234"),
         ("{{$a := 1}}{{if .ID}}{{$a := 2}}{{$a}}{{end}}{{$a}}", "21"),
         ("{{$a := 1}}{{$a := .ID | upper}}{{$a}}", "0123456789AB"),
+        ("{{$a := 1}}{{if .ID}}{{$a = .Size}}{{end}}{{$a}}", "1234"),
+        ("{{$a := 1}}{{if .ID}}{{$a := 2}}{{$a = 3}}{{$a}}{{end}}{{$a}}", "31"),
+        ('{{$s := ""}}{{range .Names}}{{.}}{{$s}}{{$s = ","}} {{end}}', "one two, "),
+        ("{{range $n := .Names}}{{$n = upper $n}}{{$n}}{{end}}", "ONETWO"),
+        ("{{$a := 1}}{{with $a := 2}}{{$a = 3}}{{$a}}{{end}}{{$a}}", "31"),
         ("{{range $i, $n := .Names}}{{if $i}},{{end}}{{$n}}{{end}}", "one,two"),
         (
             "{{range $n := .Names}}{{range $.Names}}{{$n}}{{.}} {{end}}{{end}}",
@@ -98,6 +103,23 @@ def render(text: str, record: dict[str, Any] | None = None) -> str:
 )
 def test_templates_render(template: str, text: str) -> None:
     assert render(template) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "used"),
+    [
+        ("{{.Size}}", True),
+        ("table {{.ID}} {{.size}}", True),
+        ("{{if .ID}}{{.ID}}{{else}}{{pad (json .Size) 2 2}}{{end}}", True),
+        ("{{range .Names}}{{$.Size}}{{end}}", True),
+        ("{{with $all := $}}{{$all.Size}}{{end}}", True),
+        ("{{$s := .Size}}{{$s = 1}}", True),
+        ("{{json .}}", True),
+        ("{{.ID}} Size {{.Config.Env}}{{len .Names}}", False),
+    ],
+)
+def test_it_is_known_which_fields_a_template_uses(template: str, used: bool) -> None:
+    assert Template.parse(template, RECORD.keys()).uses("Size") is used
 
 
 def test_the_documentation_names_every_function() -> None:
@@ -151,7 +173,13 @@ def test_labels_are_found_by_their_exact_key_only() -> None:
         ("{{range $x := .Names}}{{end}}{{$x}}", 32, "no variable $x"),
         ("{{if .ID}}{{$x := 1}}{{else}}{{$x}}{{end}}", 32, "no variable $x"),
         ("{{$x := $x}}", 9, "no variable $x"),
-        ("{{$x = 1}}", 6, "not understood"),
+        ("{{$x = 1}}", 3, "no variable $x"),
+        ("{{if .ID}}{{$x := 1}}{{end}}{{$x = 2}}", 31, "no variable $x"),
+        ("{{$x := 1}}{{$x =}}", 12, "a field or function is missing"),
+        ("{{$x := 1}}{{$x = .Nope}}", 19, "no field 'Nope'"),
+        ("{{.ID = 1}}", 3, "'.ID' is not a function"),
+        ("{{len .ID = 1}}", 11, "not understood"),
+        ("{{=}}", 3, "not understood"),
         ("{{$x :=}}", 1, "a field or function is missing"),
         ("{{$i, $x := .Names}}", 3, "no variable $i"),
         ("{{range $i, $j, $x := .Names}}{{end}}", 9, "no variable $i"),

@@ -234,6 +234,7 @@ def without_containers(root: Path) -> None:
     with contextlib.closing(sqlite3.connect(root / "db" / "kstore.db")) as connection:
         connection.execute("DROP VIEW containers_view")
         connection.execute("DROP TABLE container")
+        connection.execute("DROP TABLE protection")
         connection.execute("DROP TABLE signature")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name >= '0003'")
         connection.execute("PRAGMA user_version = 2")
@@ -249,6 +250,7 @@ def test_an_older_store_can_be_read_as_it_is_and_is_upgraded_by_a_change(tmp_pat
     with Store.open(root, read_only=True) as store:
         assert [image.id for image in store.images()] == [IMAGE.id]
         assert store.containers.all() == []
+        assert len(store.usage().images) == 1
         assert store.facts().schema_version == 2
         with pytest.raises(NotFoundError):
             store.containers.find("box")

@@ -86,7 +86,7 @@ def test_a_damaged_layer_is_named_and_never_believed(store: Store) -> None:
     path.write_bytes(data)
     with pytest.raises(StorageError, match=ONE.layers[1].digest.hex) as caught:
         diff_image(store, "one")
-    assert caught.value.hint == "kstore check --deep"
+    assert caught.value.hint == "kstore check --repair"
 
 
 def test_what_unpacks_beyond_the_limit_is_refused(

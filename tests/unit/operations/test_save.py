@@ -282,3 +282,14 @@ def test_a_named_pipe_gets_the_archive(images: Store, transports: Transports, ou
     reader.join(20)
     save(images, transports, out / "x", "app:1")
     assert got == [(out / "x").read_bytes()]
+
+
+def test_what_a_killed_save_left_of_a_layout_goes_with_the_next_one(
+    images: Store, transports: Transports, out: Path
+) -> None:
+    left = out / ".layout.0123456789abcdef"
+    save(images, transports, left, "app:2", format="oci-dir")
+    save(images, transports, out / "other", "app:1", format="oci-dir")
+    assert left.exists()
+    save(images, transports, out / "layout", "app:1", format="oci-dir")
+    assert listing(out) == ["layout", "other"]

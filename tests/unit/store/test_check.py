@@ -12,6 +12,8 @@ from kstore.digest import Digest
 from kstore.errors import CancelledError
 from kstore.manifest import RawManifest
 from kstore.store import CheckReport, Problem, Publication, Store
+from kstore.store import examine as examine_module
+from kstore.store.fingerprints import BlobReader
 from kstore.streams import Cancel
 from tests.support.images import TestImage, compress, index_of, layer_tar, random_image
 from tests.support.stores import named, put_blobs, put_image, put_index
@@ -158,7 +160,7 @@ def test_an_altered_name_is_found(store: Store, image: TestImage) -> None:
 def test_altered_edges_are_found(store: Store, image: TestImage) -> None:
     with store._session.write() as db:
         db.execute("DELETE FROM edge WHERE parent = ? AND ordinal = 1", [str(image.raw.digest)])
-    assert only(store.check()).kind == "bad-manifest"
+    assert only(store.check()).kind == "wrong-edges"
 
 
 def test_absent_members_of_an_index_are_no_problem(store: Store) -> None:
@@ -262,3 +264,75 @@ def test_an_incomplete_image_can_still_be_removed(store: Store, root: Path) -> N
     assert store.check().damaged
     assert store.remove_name(named("x")).deleted == (image.id,)
     assert store.check().problems == ()
+
+
+def test_files_that_are_not_the_stores_are_named_and_are_no_damage(
+    store: Store, root: Path
+) -> None:
+    (root / "notes.txt").write_text("mine")
+    (root / "blobs" / "sha256" / "README").write_text("not a blob")
+    (root / "blobs" / "md5").mkdir()
+    report = store.check()
+    assert [(problem.kind, problem.object) for problem in report.problems] == [
+        ("odd-file", "notes.txt"),
+        ("odd-file", "blobs/md5"),
+        ("odd-file", "blobs/sha256/README"),
+    ]
+    assert not report.damaged
+
+
+def test_a_layer_is_unpacked_once_and_only_hashed_afterwards(
+    store: Store, image: TestImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked: list[Digest] = []
+    as_usual = examine_module._unpack
+
+    def unpack(reader: BlobReader, kind: str, algorithm: str) -> tuple[Digest | None, str | None]:
+        unpacked.append(reader.digest)
+        return as_usual(reader, kind, algorithm)
+
+    monkeypatch.setattr(examine_module, "_unpack", unpack)
+    assert store.check(deep=True).bytes_hashed == store.facts().blob_bytes
+    assert len(unpacked) == 4
+    assert store.check(deep=True).bytes_hashed == store.facts().blob_bytes
+    assert len(unpacked) == 4
+
+
+def test_a_check_with_little_time_reads_what_was_verified_longest_ago(
+    store: Store, root: Path, image: TestImage
+) -> None:
+    digests = sorted(store._session.blobs.digests())
+    for age, digest in enumerate(digests):
+        with store._session.write() as db:
+            db.execute(
+                "UPDATE blob SET verified_at = ? WHERE digest = ?",
+                [1_000_000 - age, str(digest)],
+            )
+    for oldest in reversed(digests):
+        before = set(_verified_long_ago(store))
+        report = store.check(max_seconds=1e-9)
+        assert report.problems == ()
+        assert before - set(_verified_long_ago(store)) == {oldest}, "every run gets somewhere"
+        assert report.blobs_left == len(digests) - 1
+
+
+def _verified_long_ago(store: Store) -> list[Digest]:
+    rows = store._session.db.rows("SELECT digest FROM blob WHERE verified_at <= 1000000")
+    return [Digest.parse(row[0]) for row in rows]
+
+
+def test_a_check_with_little_time_still_looks_at_every_file(
+    store: Store, root: Path, image: TestImage
+) -> None:
+    for layer in image.layers:
+        file_of(root, layer.digest).unlink()
+    report = store.check(max_seconds=1e-9)
+    assert [problem.kind for problem in report.problems] == ["missing-blob"] * 2
+
+
+@pytest.mark.unprivileged
+def test_a_blob_that_may_not_be_read_is_reported(
+    store: Store, root: Path, image: TestImage
+) -> None:
+    file_of(root, image.layers[0].digest).chmod(0)
+    assert only(store.check(deep=True)).kind == "unreadable-blob"

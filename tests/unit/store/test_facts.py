@@ -103,6 +103,7 @@ def make_first_version(root: Path) -> None:
     connection.execute("DROP VIEW containers_view")
     connection.execute("DROP TABLE container")
     connection.execute("DROP TABLE signature")
+    connection.execute("DROP TABLE protection")
     connection.execute("DELETE FROM _sqlite_migrations WHERE name <> '0001_first'")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()

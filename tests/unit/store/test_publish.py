@@ -260,6 +260,6 @@ def test_a_manifest_file_that_was_damaged_is_healed_by_publishing_again(
     path.write_bytes(b"x" * len(image.raw.data))
     with pytest.raises(StoreDamagedError) as caught:
         store.read_manifest(image.raw.digest)
-    assert caught.value.hint == "kstore check --deep"
+    assert caught.value.hint == "kstore check --repair"
     put_image(store, image, "x")
     assert store.read_manifest(image.raw.digest).data == image.raw.data

@@ -14,6 +14,7 @@ from kstore.errors import (
     StoreVersionError,
 )
 from kstore.store import Store
+from kstore.store.rebuild import rebuild
 from kstore.store.root import BALLAST_SIZE, file_system_kind
 from kstore.store.schema import SCHEMA_VERSION
 from tests.support.images import random_image, write_oci_layout
@@ -118,8 +119,68 @@ def test_the_root_of_another_user_is_refused_even_for_root(root: Path) -> None:
 def test_network_file_systems_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("nfs4", "cifs", "9p"):
         monkeypatch.setattr("kstore.store.root.file_system_kind", lambda path, kind=kind: kind)
-        with pytest.raises(StorageError, match=f"network file system \\({kind}\\)"):
+        with pytest.raises(StorageError, match=f"network file system \\({kind}\\)") as caught:
             Store.open(root)
+        assert "--additional-store" in (caught.value.hint or "")
+        assert "--unsafe-network-fs" in (caught.value.hint or "")
+
+
+def journal_of(store: Store) -> str:
+    (mode,) = store._session.db.row("PRAGMA journal_mode")
+    return str(mode)
+
+
+def test_a_network_file_system_is_used_at_the_users_risk_without_shared_memory(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kstore.store.root.file_system_kind", lambda path: "nfs4")
+    warnings: list[str] = []
+    with Store.open(root, network_ok=True, warn=warnings.append) as store:
+        assert journal_of(store) == "delete"
+        put_image(store, random_image(1), "x")
+        put_image(store, random_image(2), "y")
+        store.remove_image(random_image(2).id)
+        store.prune()
+        assert store.check(deep=True).problems == ()
+        names = {path.name for path in (root / "db").iterdir()}
+        assert {name for name in names if not name.startswith("spare-")} == {
+            "kstore.db",
+            "backup-0.db",
+        }
+    assert len(warnings) == 1
+    assert "two machines" in warnings[0]
+    (root / "db" / "kstore.db").write_bytes(b"x" * 4096)
+    assert rebuild(root, network_ok=True).names == 1
+    with Store.open(root, network_ok=True) as store:
+        assert journal_of(store) == "delete"
+
+
+def test_a_store_that_moves_to_a_network_file_system_and_back_changes_its_journal(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = root / "db" / "kstore.db-wal"
+    code = """
+        import os, sys
+        from pathlib import Path
+        from kstore.store import Store
+        from tests.support.images import random_image
+        from tests.support.stores import put_image
+        store = Store.open(Path(sys.argv[1]))
+        put_image(store, random_image(1), "x")
+        os._exit(0)  # nothing is closed: the log stays
+    """
+    finished(code, str(root))
+    assert log.stat().st_size > 0
+    with monkeypatch.context() as moved:
+        moved.setattr("kstore.store.root.file_system_kind", lambda path: "nfs4")
+        with Store.open(root, network_ok=True) as store:
+            assert journal_of(store) == "delete"
+            assert not log.exists()
+            assert len(store.images()) == 1
+            put_image(store, random_image(2), "y")
+    with Store.open(root) as store:
+        assert journal_of(store) == "wal"
+        assert len(store.images()) == 2
 
 
 def test_fuse_is_used_with_a_warning(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +228,7 @@ def test_a_database_that_is_no_database_is_damage(root: Path) -> None:
     (root / "db" / "kstore.db").write_bytes(b"not a database" * 100)
     with pytest.raises(StoreDamagedError, match="is not a database") as caught:
         Store.open(root)
-    assert "backup-0.db" in (caught.value.hint or "")
+    assert caught.value.hint == "kstore check --repair"
 
 
 def test_blobs_without_a_database_are_not_taken_for_a_new_store(root: Path) -> None:

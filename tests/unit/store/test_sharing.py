@@ -31,3 +31,11 @@ def test_a_member_of_an_index_counts_as_an_image(store: Store) -> None:
     put_index(store, index_of([one]), [one], "localhost/both")
     [user] = store.layer_users([one.layers[0].digest])[one.layers[0].digest]
     assert user.id == one.id
+
+
+def test_what_an_image_shares_is_counted_once_for_it(store: Store) -> None:
+    one, two, alone = image_of(BASE, ONE), image_of(BASE, BASE), image_of(layer(file("alone")))
+    for number, image in enumerate((one, two, alone)):
+        put_image(store, image, f"localhost/image:{number}")
+    base = one.layers[0].size
+    assert store.shared_sizes() == {one.id: base, two.id: base}

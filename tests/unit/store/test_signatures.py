@@ -89,6 +89,7 @@ def test_a_store_of_the_version_before_has_none_and_gets_some(root: Path) -> Non
         put_image(store, IMAGE, "app")
     with closing(sqlite3.connect(root / "db" / "kstore.db")) as connection:
         connection.execute("DROP TABLE signature")
+        connection.execute("DROP TABLE protection")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name >= '0004'")
         connection.execute("PRAGMA user_version = 3")
         connection.commit()

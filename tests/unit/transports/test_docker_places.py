@@ -312,6 +312,43 @@ def test_a_wrong_size_is_a_reason_to_ask_the_next(servers: list[FaultServer], ma
         read(make(hosts(servers)).open_blob(wrong, 0, None, None))
 
 
+def test_who_sent_wrong_bytes_is_not_asked_for_that_blob_again_in_this_run(
+    servers: list[FaultServer], make: Make
+) -> None:
+    outages = Outages()
+    places = make(hosts(servers), outages=outages)
+    read(places.open_blob(BLOB, 0, None, None))
+    said = places.refute(BLOB.digest)
+    assert said is not None
+    assert said.startswith(f"mirror {servers[0].host}/team/app sent wrong")
+    assert places.refute(BLOB.digest) is None, "nothing was sent since"
+    again = make(hosts(servers), outages=outages)
+    again.top_manifest()
+    read(again.open_blob(BLOB, 0, None, None))
+    assert [len(server.seen("GET", "/blobs/")) for server in servers] == [1, 1, 0]
+    assert len(servers[0].seen("GET", "/manifests/")) == 1, "its other answers are still wanted"
+    assert again.refute(BLOB.digest)
+    read(again.open_blob(BLOB, 0, None, None))
+    assert again.refute(BLOB.digest) is None, "the registry itself is never given up"
+
+
+def test_of_mirrors_that_sent_a_part_each_the_last_may_have_the_whole(
+    servers: list[FaultServer], make: Make
+) -> None:
+    revoked(servers[0])
+    places = make(hosts(servers))
+    mixed = places.open_blob(BLOB, 0, None, None)
+    read(mixed)
+    assert mixed.spliced
+    assert places.refute(BLOB.digest)
+    servers[0].forgive()
+    whole = places.open_blob(BLOB, 0, None, None)
+    assert read(whole) == BYTES
+    assert not whole.spliced
+    assert "range" not in servers[1].seen("GET", "/blobs/")[-1].headers
+    assert servers[2].requests == []
+
+
 class Beside:
     """The signatures beside one server, or the failure to read them."""
 

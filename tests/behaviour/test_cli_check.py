@@ -1,0 +1,159 @@
+"""``kstore check --repair`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kstore.store import Store
+from tests.support.cli import run
+from tests.support.faultserver import FaultServer
+from tests.support.images import random_image, write_oci_layout
+from tests.support.stores import put_image
+
+IMAGE, OTHER = random_image(1), random_image(2)
+LAYER = IMAGE.layers[0]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    with Store.open(tmp_path / "root", command="test") as store:
+        put_image(store, IMAGE, "localhost/app", "localhost/team/app:1")
+        put_image(store, OTHER, "localhost/other")
+    return tmp_path / "root"
+
+
+def rot(root: Path) -> None:
+    blob = root / "blobs" / "sha256" / LAYER.digest.hex
+    blob.chmod(0o600)
+    blob.write_bytes(bytes(LAYER.size))
+
+
+def test_a_repair_of_a_healthy_store_finds_nothing_to_do(root: Path) -> None:
+    result = run("--root", root, "check", "--repair")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == "Checked 2 images and 8 blobs: no damage\n"
+
+
+def test_a_repair_says_what_was_wrong_and_where_the_good_bytes_came_from(
+    root: Path, tmp_path: Path
+) -> None:
+    rot(root)
+    layout = tmp_path / "layout"
+    write_oci_layout(layout, {"v1": IMAGE})
+    result = run("--root", root, "check", "--repair", "--from", layout, "--progress", "none")
+    assert result.code == 0, result
+    assert f"Repaired: blob {LAYER.digest} (2.247 kB, " in result.out
+    assert f"from {layout})" in result.out
+    again = run("--root", root, "check", "--deep")
+    assert (again.code, again.out.splitlines()[-1][-9:]) == (0, "no damage")
+
+
+def test_a_repair_from_the_registry_an_image_came_from(tmp_path: Path) -> None:
+    root = tmp_path / "pulled"
+    with FaultServer() as server:
+        for data in IMAGE.blobs.values():
+            server.add_blob(data)
+        server.add_manifest(IMAGE.raw.data, IMAGE.raw.media_type, tag="v1")
+        pulled = run("--root", root, "pull", "--tls-verify=false", f"{server.host}/team/app:v1")
+        assert pulled.code == 0, pulled
+        rot(root)
+        result = run("--root", root, "check", "--repair", "--tls-verify=false", "--json")
+    assert result.code == 0, result
+    document = json.loads(result.out)
+    assert document["damaged"] is False
+    assert document["problems"][0]["kind"] == "wrong-digest"
+    assert document["rebuilt"] is None
+    assert document["repair"] == {
+        "fetched": [
+            {"digest": str(LAYER.digest), "size": LAYER.size, "place": f"{server.host}/team/app"}
+        ],
+        "mended": [],
+        "failed": [],
+        "remaining": [],
+    }
+
+
+def test_what_cannot_be_repaired_is_named_with_what_to_do(root: Path) -> None:
+    rot(root)
+    result = run("--root", root, "check", "--repair")
+    assert result.code == 10
+    told = result.out.splitlines()
+    at = told.index(f"Not repaired: blob {LAYER.digest}")
+    assert told[at + 1] == (
+        f"    image {IMAGE.id[:12]} (localhost/app:latest, localhost/team/app:1)"
+    )
+    assert told[at + 2] == "    nothing tells where it came from"
+    assert result.err.splitlines() == [
+        "hint: kstore check --repair --from SOURCE: a store, an archive or docker://NAME has them",
+        f"hint: or do without: kstore rmi --force {IMAGE.id[:12]}",
+    ]
+    assert run("--root", root, "inspect", "other").code == 0
+    assert json.loads(run("--root", root, "check", "--repair", "--json").out)["damaged"] is True
+
+
+@pytest.mark.parametrize("damage", ["lost", "scribbled"])
+def test_a_database_that_is_gone_is_made_anew_and_every_command_says_so(
+    root: Path, damage: str
+) -> None:
+    before = run("--root", root, "images", "--no-trunc").out
+    if damage == "lost":
+        shutil.rmtree(root / "db")
+    else:
+        (root / "db" / "kstore.db").write_bytes(b"x" * 8192)
+    for command in (["images"], ["inspect", "app"], ["tag", "app", "new"], ["check"]):
+        result = run("--root", root, *command)
+        assert (result.code, result.err.splitlines()[-1]) == (10, "hint: kstore check --repair")
+    result = run("--root", root, "check", "--repair")
+    assert result.code == 0, result
+    assert result.out.splitlines() == [
+        "Rebuilt the database: 2 images, 3 names (from index.json), 8 blobs",
+        "Checked 2 images and 8 blobs: no damage",
+    ]
+    assert "making it anew" in result.err
+    assert run("--root", root, "images", "--no-trunc").out == before
+
+
+def test_a_lost_database_and_a_damaged_blob_are_repaired_in_one_go(
+    root: Path, tmp_path: Path
+) -> None:
+    rot(root)
+    shutil.rmtree(root / "db")
+    write_oci_layout(tmp_path / "layout", {"v1": IMAGE})
+    result = run("--root", root, "check", "--repair", "--from", tmp_path / "layout", "--json")
+    assert result.code == 0, result
+    document = json.loads(result.out)
+    assert document["rebuilt"]["unusable_blobs"] == 1
+    assert document["repair"]["fetched"][0]["digest"] == str(LAYER.digest)
+    assert run("--root", root, "check", "--deep").code == 0
+
+
+def test_a_store_that_is_not_there_is_not_made_by_a_repair(tmp_path: Path) -> None:
+    result = run("--root", tmp_path / "absent", "check", "--repair")
+    assert result.code == 10
+    assert "there is no store" in result.err
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_check_with_little_time_says_what_is_left(root: Path) -> None:
+    result = run("--root", root, "check", "--max-time", "0.000001")
+    assert result.code == 0
+    left = [f"{n} blob{'s' * (n > 1)} left for another time" for n in range(4, 8)]
+    assert any(text in result.out for text in left), result.out
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--from", "x"], ["--max-time", "0"], ["--max-time", "soon"]], ids=" ".join
+)
+def test_wrong_words_are_refused(root: Path, wrong: list[str]) -> None:
+    assert run("--root", root, "check", *wrong).code == 2
+
+
+def test_files_that_are_not_the_stores_are_told_and_do_no_harm(root: Path) -> None:
+    (root / "notes.txt").write_text("mine")
+    result = run("--root", root, "check")
+    assert (result.code, result.err) == (0, "")
+    assert "odd-file: notes.txt is none of the store's files" in result.out

@@ -1,0 +1,441 @@
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kstore.errors import CancelledError, ConflictError, StorageError, StoreDamagedError
+from kstore.operations.working import make_container
+from kstore.platforms import Platform
+from kstore.store import RebuildReport, Store
+from kstore.store import rebuild as rebuilding
+from kstore.store.rebuild import rebuild
+from kstore.streams import Cancel
+from tests.support.images import index_of, random_artifact, random_image
+from tests.support.scripts import read_line, started
+from tests.support.stores import named, put_artifact, put_image, put_index
+
+FOREIGN = Platform("linux", "s390x")
+
+
+def filled(root: Path) -> list[object]:
+    """A store with everything a name can mean; its listing."""
+    with Store.open(root) as store:
+        put_image(store, random_image(1), "one", "example.com/team/one:v1")
+        put_image(store, random_image(2, docker=True), "two", origin=("example.com", "team/two"))
+        whole = [random_image(3), random_image(4, platform=FOREIGN)]
+        put_index(store, index_of(whole), whole, "whole")
+        sparse = [random_image(5), random_image(6, platform=FOREIGN)]
+        put_index(store, index_of(sparse), sparse[:1], "sparse")
+        put_image(store, random_image(7), "chosen", via=index_of([random_image(7)]))
+        put_image(store, random_image(8))
+        put_artifact(store, random_artifact(1, subject=random_image(1).raw.descriptor), "artifact")
+    return listed(root)
+
+
+def listed(root: Path) -> list[object]:
+    """Everything about images and names but when they came."""
+    with Store.open(root) as store:
+        images: list[object] = [
+            (image.id, image.size, image.complete, image.platform, dict(image.labels))
+            for image in sorted(store.images(), key=lambda image: image.id)
+        ]
+        names = [(name.name, name.target, name.manifest, name.via) for name in store.names()]
+        return [*images, *names, store.referrers(random_image(1).raw.digest)]
+
+
+def without_indexes(listing: list[object]) -> list[object]:
+    """A listing in which names only mean images: what index.json can tell."""
+    return [
+        (str(entry[0]), entry[2] or entry[1])
+        if isinstance(entry, tuple) and len(entry) == 4
+        else entry
+        for entry in listing
+    ]
+
+
+def lose(root: Path) -> None:
+    shutil.rmtree(root / "db")
+
+
+def scribble(root: Path) -> None:
+    (root / "db" / "kstore.db").write_bytes(b"not a database" * 1000)
+
+
+def spoil_page(table: str) -> Callable[[Path], None]:
+    """Random bytes in place of a table's root page."""
+
+    def spoil(root: Path) -> None:
+        connection = sqlite3.connect(root / "db" / "kstore.db")
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = ?", [table]
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.close()
+        with (root / "db" / "kstore.db").open("r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(os.urandom(size))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lose, scribble, spoil_page("edge"), spoil_page("name"), spoil_page("blob")],
+    ids=["lost", "scribbled", "edge", "name", "blob"],
+)
+def test_all_images_and_names_come_back_without_a_backup(
+    root: Path, damage: Callable[[Path], None]
+) -> None:
+    before = filled(root)
+    damage(root)
+    report = rebuild(root)
+    assert (report.images, report.names, report.lost_names) == (7, 7, ())
+    assert without_indexes(listed(root)) == without_indexes(before)
+    with Store.open(root) as store:
+        assert store.check(deep=True).problems == ()
+
+
+@pytest.mark.parametrize("damage", [lose, scribble], ids=["lost", "scribbled"])
+def test_with_a_backup_names_mean_exactly_what_they_meant(
+    root: Path, damage: Callable[[Path], None]
+) -> None:
+    before = filled(root)
+    with Store.open(root) as store:
+        store.prune(only_images=())
+    backup = (root / "db" / "backup-0.db").read_bytes()
+    damage(root)
+    (root / "db").mkdir(exist_ok=True)
+    (root / "db" / "backup-0.db").write_bytes(backup)
+    assert rebuild(root).sources == ("backup-0.db", "index.json")
+    assert listed(root) == before
+    with Store.open(root) as store:
+        two = random_image(2).layers[0].digest
+        assert store.origins(two) == [("example.com", "team/two")]
+        assert store.name_log(named("one"))
+        assert store.check(deep=True).problems == ()
+
+
+def test_what_changed_after_the_backup_is_known_from_index_json(root: Path) -> None:
+    filled(root)
+    with Store.open(root) as store:
+        store.prune(only_images=())
+        store.remove_name(named("two"))
+        put_image(store, random_image(9), "nine")
+        store.tag(store.find_image("nine"), [named("one")])
+    before = listed(root)
+    scribble(root)
+    rebuild(root)
+    assert listed(root) == before
+    with Store.open(root) as store:
+        assert store.check(deep=True).problems == ()
+
+
+def test_a_backup_that_is_newer_than_index_json_is_believed(root: Path) -> None:
+    filled(root)
+    old = (root / "index.json").read_bytes()
+    with Store.open(root) as store:
+        store.tag(store.find_image("two"), [named("one")])
+        store.untag(named("artifact"))
+        store.prune(only_images=())
+    before = listed(root)
+    (root / "index.json").write_bytes(old)
+    (root / "db" / "kstore.db").unlink()
+    rebuild(root)
+    assert listed(root) == before
+
+
+def test_names_that_index_json_lags_behind_are_read_from_the_damaged_database(root: Path) -> None:
+    filled(root)
+    with Store.open(root) as store:
+        store.tag(store.find_image("one"), [named("late")])
+        store._session.changed = False  # as after a kill
+    spoil_page("blob")(root)
+    assert "the damaged database" in rebuild(root).sources
+    with Store.open(root) as store:
+        assert store.find_image("late").image.id == random_image(1).id
+
+
+def test_a_name_that_was_altered_in_the_damaged_database_is_not_believed(root: Path) -> None:
+    filled(root)
+    connection = sqlite3.connect(root / "db" / "kstore.db")
+    connection.execute("UPDATE name SET name = 'docker.io/library/fake:latest' WHERE tag = 'v1'")
+    connection.commit()
+    connection.close()
+    spoil_page("blob")(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        assert store.name(named("fake")) is None
+        assert store.name(named("example.com/team/one:v1")) is not None
+
+
+def test_damaged_and_missing_blobs_leave_their_images_incomplete_and_the_rest_whole(
+    root: Path,
+) -> None:
+    filled(root)
+    one, two = random_image(1), random_image(2)
+    rotten = root / "blobs" / "sha256" / one.layers[0].digest.hex
+    rotten.chmod(0o600)
+    rotten.write_bytes(b"rot")
+    (root / "blobs" / "sha256" / two.layers[1].digest.hex).unlink()
+    lose(root)
+    report = rebuild(root)
+    assert (report.images, report.names, report.unusable_blobs) == (7, 7, 2)
+    with Store.open(root) as store:
+        incomplete = {image.id for image in store.images() if not image.complete}
+        assert incomplete == {one.id, random_image(2, docker=True).id}
+        wanted = {blob.blob for blob in store.repairs.damaged_blobs()}
+        assert {blob.digest for blob in wanted} == {one.layers[0].digest, two.layers[1].digest}
+
+
+def test_a_name_whose_manifest_is_gone_is_reported_as_lost(root: Path) -> None:
+    filled(root)
+    (root / "blobs" / "sha256" / random_image(1).raw.digest.hex).unlink()
+    lose(root)
+    report = rebuild(root)
+    assert set(report.lost_names) == {named("one"), named("example.com/team/one:v1")}
+    assert report.names == 5
+
+
+def test_an_image_whose_config_is_damaged_is_reported(root: Path) -> None:
+    filled(root)
+    config = root / "blobs" / "sha256" / random_image(1).id
+    config.chmod(0o600)
+    config.write_bytes(b"rot")
+    lose(root)
+    report = rebuild(root)
+    assert any(str(random_image(1).raw.digest) in text for text in report.not_understood)
+
+
+@pytest.mark.parametrize("damage", [lose, spoil_page("blob")], ids=["lost", "blob"])
+def test_working_containers_stay(root: Path, damage: Callable[[Path], None]) -> None:
+    filled(root)
+    with Store.open(root) as store:
+        made = [make_container(store, "one", "work"), make_container(store, "scratch")]
+    damage(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        store.prune()
+        found = sorted(store.containers.all(), key=lambda record: record.name)
+        wanted = sorted(made, key=lambda record: record.name)
+        assert [(c.id, c.name, c.image_id, c.manifest) for c in found] == [
+            (c.id, c.name, c.image_id, c.manifest) for c in wanted
+        ]
+        assert all(record.upper.is_dir() for record in found)
+
+
+def test_what_no_blob_tells_is_read_from_the_damaged_database(root: Path) -> None:
+    filled(root)
+    with Store.open(root) as store:
+        store.protection.add([named("one")])
+        store.add_signatures(random_image(1).raw.digest, [b"signed", b"signed again"])
+    spoil_page("blob")(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        assert store.protection.names() == [named("one")]
+        assert store.signatures(random_image(1).raw.digest) == [b"signed", b"signed again"]
+
+
+def test_the_damaged_database_is_kept_with_its_log(root: Path) -> None:
+    filled(root)
+    scribble(root)
+    (root / "db" / "kstore.db-wal").write_bytes(b"a log")
+    rebuild(root)
+    assert (root / "db" / "damaged.db").read_bytes() == b"not a database" * 1000
+    assert (root / "db" / "damaged.db-wal").read_bytes() == b"a log"
+    names = {path.name for path in (root / "db").iterdir() if "spare" not in path.name}
+    assert names == {"kstore.db", "damaged.db", "damaged.db-wal"}
+    with Store.open(root) as store:
+        assert store._session.db.row("PRAGMA journal_mode") == ("wal",)
+
+
+def everything(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("step", ["_begin", "_install", "_connect"])
+def test_a_rebuild_that_fails_leaves_everything_as_it_was(
+    root: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    filled(root)
+    scribble(root)
+    before = everything(root)
+
+    def fail(*_: object, **__: object) -> None:
+        raise StorageError("the disk is on fire")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rebuilding, step, fail)
+        with pytest.raises(StorageError, match="the disk is on fire"):
+            rebuild(root)
+    assert everything(root) == before
+    assert rebuild(root).names == 7
+
+
+def test_a_rebuild_can_be_stopped_and_leaves_everything_as_it_was(root: Path) -> None:
+    filled(root)
+    scribble(root)
+    before = everything(root)
+    cancel = Cancel()
+    with pytest.raises(CancelledError):
+        rebuild(root, progress=lambda size: cancel.cancel(), cancel=cancel)
+    assert everything(root) == before
+
+
+def test_a_rebuild_that_died_between_its_renames_is_done_again(root: Path) -> None:
+    before = filled(root)
+    spoil_page("blob")(root)
+    (root / "db" / "kstore.db").rename(root / "db" / "damaged.db")
+    (root / "index.json").unlink()
+    with pytest.raises(StoreDamagedError, match="database of .* is gone") as caught:
+        Store.open(root)
+    assert caught.value.hint == "kstore check --repair"
+    assert rebuild(root).sources == ("the damaged database",)
+    assert listed(root) == before
+
+
+@pytest.mark.parametrize("name", ["rebuild.db", "rebuild.db-journal", "salvage.db-wal"])
+def test_what_a_rebuild_that_was_killed_left_behind_goes_with_a_prune(
+    root: Path, name: str
+) -> None:
+    filled(root)
+    (root / "db" / name).write_bytes(b"half of a database")
+    with Store.open(root) as store:
+        store.prune()
+    assert not (root / "db" / name).exists()
+
+
+def test_a_rebuild_waits_for_nobody_to_use_the_store(root: Path) -> None:
+    filled(root)
+    code = """
+        import sys
+        from pathlib import Path
+        from kstore.store import Store
+        with Store.open(Path(sys.argv[1])):
+            print("open", flush=True)
+            sys.stdin.read()
+    """
+    with started(code, str(root)) as process:
+        assert read_line(process) == "open"
+        with pytest.raises(StorageError, match="in use by another kstore"):
+            rebuild(root, wait_seconds=0.05)
+
+
+def test_a_directory_that_is_no_store_is_not_rebuilt(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ConflictError):
+        rebuild(tmp_path)
+    with pytest.raises(StorageError, match="there is no store"):
+        rebuild(tmp_path / "absent")
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_a_healthy_store_stays_as_it_is(root: Path) -> None:
+    before = filled(root)
+    report = rebuild(root)
+    assert isinstance(report, RebuildReport)
+    assert listed(root) == before
+
+
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_a_rebuild_that_dies_at_any_rename_loses_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    before = filled(root)
+    spoil_page("blob")(root)
+    (root / "db" / "kstore.db-wal").write_bytes(b"")
+    done: list[Path] = []
+    as_usual = Path.replace
+
+    def replace(self: Path, target: str | Path) -> Path:
+        if len(done) == last:
+            raise OSError(errno.EIO, "killed here")
+        done.append(self)
+        return as_usual(self, target)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(Path, "replace", replace)
+        with pytest.raises(StorageError, match="killed here"):
+            rebuild(root)
+    assert rebuild(root).names == 7
+    assert listed(root) == before
+    assert (root / "db" / "damaged.db").exists()
+
+
+def test_rows_that_refer_to_nothing_are_repaired_by_a_rebuild(root: Path) -> None:
+    before = filled(root)
+    connection = sqlite3.connect(root / "db" / "kstore.db")  # which enforces nothing by itself
+    connection.execute("DELETE FROM manifest WHERE digest = ?", [str(random_image(1).raw.digest)])
+    connection.commit()
+    connection.close()
+    with Store.open(root) as store:
+        assert "database" in {problem.kind for problem in store.check().problems}
+    rebuild(root)
+    assert without_indexes(listed(root)) == without_indexes(before)
+    with Store.open(root) as store:
+        assert store.check(deep=True).problems == ()
+
+
+def test_whichever_page_of_the_database_rots_everything_comes_back(
+    root: Path, tmp_path: Path
+) -> None:
+    before = filled(root)
+    database = root / "db" / "kstore.db"
+    good = database.read_bytes()
+    index = (root / "index.json").read_bytes()
+    size = int.from_bytes(good[16:18], "big")
+    noticed = 0
+    for page in range(len(good) // size):
+        for path in (root / "db").iterdir():
+            path.unlink()
+        (root / "index.json").write_bytes(index)
+        rot = os.urandom(size)
+        database.write_bytes(good[: page * size] + rot + good[(page + 1) * size :])
+        try:
+            with Store.open(root) as store:
+                damaged = store.check(deep=True).damaged
+        except StorageError:
+            damaged = True
+        noticed += damaged
+        if damaged:
+            rebuild(root)
+        assert without_indexes(listed(root)) == without_indexes(before), f"page {page}"
+        with Store.open(root) as store:
+            assert not store.check(deep=True).damaged, f"page {page}"
+    assert noticed > len(good) // size // 2
+
+
+def test_an_index_json_that_cannot_be_read_ends_the_rebuild_and_loses_no_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = filled(root)
+    lose(root)
+    as_usual = Path.open
+
+    def fail(self: Path, *args: Any, **more: Any) -> Any:
+        if self.name == "index.json":
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return as_usual(self, *args, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "open", fail)
+        with pytest.raises(StorageError, match=r"index\.json"):
+            rebuild(root)
+    rebuild(root)
+    assert without_indexes(listed(root)) == without_indexes(before)
+
+
+def test_an_index_json_that_makes_no_sense_is_kept_beside_the_new_database(root: Path) -> None:
+    filled(root)
+    (root / "index.json").write_bytes(b'{"manifests": [torn')
+    lose(root)
+    assert rebuild(root).names == 0
+    assert (root / "db" / "damaged-index.json").read_bytes() == b'{"manifests": [torn'
