@@ -113,7 +113,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_ones() -> None:
     )
 
 
-@pytest.mark.parametrize("option", ["--root", "--offline"])
+@pytest.mark.parametrize("option", ["--root", "--offline", "--additional-store"])
 def test_a_global_option_in_the_wrong_place_is_explained(option: str) -> None:
     result = run("images", option, "x")
     assert result.code == 2
