@@ -228,7 +228,7 @@ def _pull_one(
             source, destination, options.policy, how, progress=progress, cancel=cancel
         )
     except RemoteError as error:
-        if before is not None:
+        if before is not None and error.hint is None:
             error.hint = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
         raise
     if options.with_referrers:
