@@ -228,8 +228,9 @@ def _pull_one(
             source, destination, options.policy, how, progress=progress, cancel=cancel
         )
     except RemoteError as error:
-        if before is not None and error.hint is None:
-            error.hint = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
+        if before is not None:
+            stored = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
+            error.hint = f"{error.hint}, or: {stored}" if error.hint else stored
         raise
     if options.with_referrers:
         from kstore.operations.referrers import copy_referrers
