@@ -23,8 +23,9 @@ __all__ = ["MAX_DEPTH", "as_object", "check_spelling", "loads"]
 #: Nesting allowed in any document; real manifests and configs stay below ten.
 MAX_DEPTH = 64
 
-# A string is one token, so that brackets inside it do not count; possessive, hence linear.
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
+# Everything that nests nothing: strings, in which brackets do not count, and what is no bracket.
+# Possessive, hence linear.
+_FLAT = re.compile(r'(?:"(?:[^"\\]|\\.)*+"?|[^"\[{\]}]++)++', re.DOTALL)
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -48,7 +49,7 @@ def loads(data: bytes, what: str, *, cap: int, exact_keys: bool = False) -> Any:
     try:
         text = data.decode("utf-8")
         _check_depth(text, what)
-        objects = _Objects(what)
+        objects = _Objects(what, exact=exact_keys)
         value = json.loads(
             text,
             object_pairs_hook=objects.build,
@@ -60,8 +61,7 @@ def loads(data: bytes, what: str, *, cap: int, exact_keys: bool = False) -> Any:
         raise InvalidManifestError(f"{what} is not UTF-8 text (byte {exc.start})") from exc
     except (ValueError, RecursionError) as exc:
         raise InvalidManifestError(f"{what} is not valid JSON: {exc}") from exc
-    if not exact_keys:
-        objects.check()
+    objects.check()
     if _SURROGATE.search(text):
         _check_surrogates(value, what)
     return value
@@ -90,13 +90,12 @@ def _check_depth(text: str, what: str) -> None:
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
     depth = 0
-    for token in _BRACKETS.finditer(text):
-        char = token.group()[0]
-        if char in "[{":
+    for bracket in _FLAT.sub("", text):
+        if bracket in "[{":
             depth += 1
             if depth > MAX_DEPTH:
                 raise InvalidManifestError(f"{what} is nested deeper than {MAX_DEPTH} levels")
-        elif char in "]}":
+        else:
             depth -= 1
 
 
@@ -104,11 +103,12 @@ class _Objects:
     """Builds JSON objects, innermost first, and refuses those that two readers could read apart.
 
     Near-equal keys are only remembered at first: whether they are data shows when the enclosing
-    object, and so the key above them, is complete.
+    object, and so the key above them, is complete.  ``exact``: near-equal keys are allowed.
     """
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, exact: bool) -> None:
         self._what = what
+        self._exact = exact
         self._near: dict[int, tuple[str, str]] = {}
 
     def build(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,6 +118,8 @@ class _Objects:
             raise InvalidManifestError(
                 f"{self._what} is ambiguous: key {key[:_SHOWN]!r} appears twice"
             )
+        if self._exact:
+            return result
         if len({key.casefold() for key in result}) != len(result):
             self._near[id(result)] = _first_clash(list(result), fold=True)
         if self._near:

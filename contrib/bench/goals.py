@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from contrib.bench.bench import OWN
 from contrib.bench.results import Measured, Table, select
 from contrib.bench.tools.curl import Curl
+from contrib.bench.tools.kstore import ConfiguredKstore
 
 SMALL, MANY, HUGE = 100, 1_000, 10_000  # images in a store
+ENTRIES = 1_000  # of registries.conf and of the trust policy
 MEMORY = 80.0  # MB
 ALL_IMAGES = ("debian", "pyapp", "nodeapp", "tiny60", "random2g")
 APPLICATIONS = ("pyapp", "nodeapp")
@@ -73,6 +75,9 @@ def all_goals() -> Iterator[Goal]:
         yield _beside(f"{verb} pyapp", tool, factor, f"{verb}-pyapp")
     times = _quotient(_wall("gzip-pyapp", "skopeo"), _wall("gzip-pyapp", OWN))
     yield Goal("gzip of plain layers: throughput / skopeo's", 3.0, times, least=True)
+    for verb in ("pull", "images", "inspect"):
+        what = f"what {ENTRIES:,} registries and scopes of a policy add to {verb}"
+        yield Goal(what, 10.0, _more(f"configured-{verb}"), "ms")
     yield Goal("peak memory of every measured kstore command", MEMORY, _memory, "MB")
 
 
@@ -112,6 +117,17 @@ def _quotient(above: Value, below: Value) -> Value:
     def value(found: Sequence[Measured]) -> float | None:
         numerator, denominator = above(found), below(found)
         return numerator / denominator if numerator is not None and denominator else None
+
+    return value
+
+
+def _more(key: str) -> Value:
+    """Milliseconds that kstore takes longer with a long configuration."""
+    with_it, without = _wall(key, ConfiguredKstore.name), _wall(key, OWN)
+
+    def value(found: Sequence[Measured]) -> float | None:
+        more, less = with_it(found), without(found)
+        return None if more is None or less is None else (more - less) * 1e3
 
     return value
 

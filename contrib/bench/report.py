@@ -26,6 +26,7 @@ _ORDER = (
     *("pull", "push", "again", "images", "filter", "tag", "untag"),
     *("find", "commit"),
     *("save", "load", "copy-oci", "copy-dir", "gzip"),
+    "configured",
 )
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from contrib.bench import images, seed
 from contrib.bench.bench import Bench, Work
 from contrib.bench.checks import Image
-from contrib.bench.goals import HUGE, MANY, SMALL
+from contrib.bench.goals import ENTRIES, HUGE, MANY, SMALL
 from contrib.bench.results import Table
 from contrib.bench.timing import Timing
 from contrib.bench.tools import Kind, Tool, Trial
 from contrib.bench.tools.buildah import BuildahTool
 from contrib.bench.tools.curl import Curl
-from contrib.bench.tools.kstore import Kstore
+from contrib.bench.tools.kstore import ConfiguredKstore, Kstore
 from contrib.bench.tools.podman import PodmanTool
 from contrib.bench.tools.skopeo import Skopeo, write_docker_archive, write_plain_dir
 from tests.support.dockerregistry import DockerRegistry
@@ -40,6 +40,11 @@ class Input:
     @property
     def own(self) -> Kind:
         return Kind(Kstore.name, partial(Kstore, self.kstore))
+
+    @property
+    def configured(self) -> Kind:
+        make = partial(ConfiguredKstore, self.kstore, ENTRIES)
+        return Kind(ConfiguredKstore.name, make)
 
     def image(self, name: str) -> Image:
         """The image that a stage prefers, or another one."""
@@ -208,6 +213,22 @@ def _copied(bench: Bench, given: Input, work: Work, image: Image, source: str, k
     )
 
 
+def configured(bench: Bench, given: Input) -> Iterator[Table]:
+    """What a long registries.conf and a long trust policy cost."""
+    image = given.image("debian")
+    work: Mapping[str, Callable[[Tool], Trial | None]] = {
+        "pull": lambda tool: tool.pull(image, given.host),
+        "images": lambda tool: tool.images(1),
+        "inspect": lambda tool: tool.inspect(image.named(given.host)),
+    }
+    with bench.crew([given.own, given.configured], _having(image, given)) as tools:
+        for verb, ask in work.items():
+            title = f"{verb}, one image that is there, with {ENTRIES:,} registries and scopes"
+            yield bench.interleave(
+                Work(f"configured-{verb}", title), tools, lambda tool, _, ask=ask: ask(tool)
+            )
+
+
 def _for_each_image(
     stage: Callable[[Bench, Input, Image], Iterator[Table]],
 ) -> Callable[[Bench, Input], Iterator[Table]]:
@@ -230,6 +251,7 @@ STAGES: Mapping[str, Callable[[Bench, Input], Iterator[Table]]] = {
     "commit": commit,
     "save": save,
     "copy": copy,
+    "configured": configured,
 }
 
 

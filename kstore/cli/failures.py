@@ -25,7 +25,10 @@ __all__ = ["exit_code_of"]
 
 _BROKEN_PIPE = 141
 _OUTPUT_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-_GLOBAL_OPTIONS = ("--root", "--log-level", "--offline", "--version")
+_GLOBAL_OPTIONS = (
+    *("--root", "--additional-store", "--unsafe-network-fs"),
+    *("--log-level", "--offline", "--version"),
+)
 
 
 def exit_code_of(error: BaseException, session: Session, interrupts: Interrupts) -> int:

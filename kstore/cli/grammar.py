@@ -129,7 +129,9 @@ class LazyGroup(click.Group):
         if name not in self.table and not name.startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(name, self.table, n=1)
+            # Almost any three letters are in some name: 'run' is not a misspelt 'prune'.
+            alike = 0.8 if len(name) <= 3 else 0.6
+            near = difflib.get_close_matches(name, self.table, n=1, cutoff=alike)
             guess = f"; did you mean {near[0]!r}?" if near else ""
             raise click.UsageError(f"no such command {name!r}{guess}", ctx)
         return super().resolve_command(ctx, args)

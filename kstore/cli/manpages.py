@@ -66,7 +66,8 @@ _OTHER_STATUS = (
 
 def man_pages(group: LazyGroup) -> dict[str, str]:
     """File name -> text of the page, for the program and each of its commands."""
-    root = click.Context(group, info_name=_PROGRAM)
+    # With its settings: the help option is made but once, and kept for later runs of the group.
+    root = click.Context(group, info_name=_PROGRAM, **group.context_settings)
     pages = {f"{_PROGRAM}.1": _page(root, group, "Keep container images on this machine")}
     for context, summary in _commands(root, group):
         pages[f"{_name(context)}.1"] = _page(context, context.command, summary)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kstore.blobs import replace_file, storage_errors
+from kstore.blobs import replace_file
 from kstore.errors import ConflictError, InvalidInputError, NotFoundError
+from kstore.formats.spool import file_errors
 from kstore.interfaces import ImageReference
 from kstore.signing.policy import FilePolicy, read_policy_file
 from kstore.signing.policyfile import ScopeCheck, load_policy, read_policy
@@ -98,7 +99,7 @@ def change_policy(
             hint="run the command again",
         )
     target = file.resolve()
-    with storage_errors(f"write the trust policy {file}"):
+    with file_errors(f"write the trust policy {file}"):
         target.parent.mkdir(parents=True, exist_ok=True)
         mode = target.stat().st_mode & 0o777 if data is not None else 0o644
         replace_file(target, text.encode(), mode=mode)

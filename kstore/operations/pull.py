@@ -229,7 +229,8 @@ def _pull_one(
         )
     except RemoteError as error:
         if before is not None:
-            error.hint = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
+            stored = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
+            error.hint = f"{error.hint}, or: {stored}" if error.hint else stored
         raise
     if options.with_referrers:
         from kstore.operations.referrers import copy_referrers

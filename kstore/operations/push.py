@@ -123,6 +123,6 @@ def _own_name(store: Store, image: str) -> Named:
     if found.name.domain == LOCAL_DOMAIN:
         raise InvalidInputError(
             f"{found.name} is a local name that belongs to no registry",
-            hint=f"kstore push {found.name.path} REGISTRY/{found.name.path}",
+            hint=f"kstore push {image} REGISTRY/{str(found.name).removeprefix(LOCAL_DOMAIN + '/')}",
         )
     return found.name

@@ -6,6 +6,7 @@ Verifying is another matter: see :mod:`kstore.signing.gpgv`.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 from functools import lru_cache
@@ -125,8 +126,12 @@ def _gnupg(home: Path | None) -> gnupg.GPG:
 
 
 def find_program(name: str) -> str:
-    """The absolute path of a program of GnuPG; UnsupportedError says what to install."""
-    path = shutil.which(name)
+    """The absolute path of a program of GnuPG; UnsupportedError says what to install.
+
+    What of PATH depends on the current directory is left out: that may be an image's tree.
+    """
+    directories = [each for each in os.get_exec_path() if Path(each).is_absolute()]
+    path = shutil.which(name, path=os.pathsep.join(directories))
     if path is None:
         raise UnsupportedError(f"{name} is not installed", hint=_INSTALL)
-    return str(Path(path).absolute())
+    return path

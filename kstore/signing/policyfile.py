@@ -215,9 +215,12 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
 
+_USUAL_IDENTITY = MatchRepoDigestOrExact()
+
+
 def _signed_identity(value: dict[str, Any], where: str) -> Identity:
     if "signedIdentity" not in value:
-        return MatchRepoDigestOrExact()
+        return _USUAL_IDENTITY
     return _identity(value["signedIdentity"], f"{where}.signedIdentity")
 
 

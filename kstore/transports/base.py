@@ -155,8 +155,8 @@ def begin_again(
         return False
     if not cut(position):
         error.hint = error.hint or (
-            "its pieces came over several connections and may be of two versions: try again,"
-            " or go by way of the store or a file, where a blob can be begun once more"
+            "another answer may bring the right bytes, but nothing can be taken back from a pipe:"
+            " try again, or go by way of the store or a file, where a blob is begun once more"
         )
         return False
     feed.start()

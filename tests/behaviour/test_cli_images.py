@@ -100,6 +100,11 @@ def test_a_name_and_filters_must_all_hold(shared: Path) -> None:
     assert lines(shared, "images", "-q", "-f", f"since={OLDER.id[:12]}") == [short(NEWER)]
 
 
+def test_all_images_are_what_is_listed_anyway(shared: Path) -> None:
+    assert lines(shared, "images", "-aq") == lines(shared, "images", "--all", "--quiet")
+    assert lines(shared, "images", "-aq") == lines(shared, "images", "-q")
+
+
 @pytest.mark.parametrize(
     ("order", "first"),
     [

@@ -81,6 +81,9 @@ class Tool:
         """Lists the storage, or what carries a label, which must give so many rows."""
         return None
 
+    def inspect(self, name: str) -> Trial | None:
+        return None
+
     def tag(self, name: str, new: str) -> Trial | None:
         return None
 

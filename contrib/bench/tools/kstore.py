@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from contrib.bench.checks import (
@@ -107,6 +110,9 @@ class Kstore(Tool):
         chosen = [] if label is None else ["--filter", f"label={label}"]
         return Trial([*self._kstore, "images", *chosen], lambda text: check_lines(text, rows))
 
+    def inspect(self, name: str) -> Trial | None:
+        return Trial([*self._kstore, "inspect", name], lambda _: None)
+
     def tag(self, name: str, new: str) -> Trial | None:
         return Trial([*self._kstore, "tag", name, new], lambda _: self._check_rows(new, 1))
 
@@ -144,3 +150,44 @@ class Kstore(Tool):
         found = run([*self._kstore, "images", "--noheading", name]).splitlines()
         if len(found) != rows:
             raise RunError(f"{name} is listed {len(found)} times instead of {rows}")
+
+
+class ConfiguredKstore(Kstore):
+    """kstore on a machine with ``entries`` registries, each with a mirror, and as many scopes of
+    the trust policy, each with a key of its own; none of them is that of the images measured."""
+
+    name = "kstore, configured"
+
+    def __init__(self, program: Path, entries: int, place: Path) -> None:
+        super().__init__(program, place)
+        home = place / "config"
+        (home / "containers").mkdir(parents=True)
+        (home / "containers/registries.conf").write_text("".join(map(_registry, range(entries))))
+        scopes = {f"registry-{n}.bench.local/team": [_signed_by(n)] for n in range(entries)}
+        policy = {"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": scopes}}
+        (home / "containers/policy.json").write_text(json.dumps(policy, indent=4))
+        self._environ = {**os.environ, "XDG_CONFIG_HOME": str(home)}
+
+    def pull(self, image: Image, host: str) -> Trial | None:
+        return self._configured(super().pull(image, host))
+
+    def images(self, rows: int, label: str | None = None) -> Trial | None:
+        return self._configured(super().images(rows, label))
+
+    def inspect(self, name: str) -> Trial | None:
+        return self._configured(super().inspect(name))
+
+    def _configured(self, trial: Trial | None) -> Trial | None:
+        return None if trial is None else replace(trial, environ=self._environ)
+
+
+def _registry(number: int) -> str:
+    return (
+        f'[[registry]]\nprefix = "registry-{number}.bench.local/team"\n'
+        f'location = "other-{number}.bench.local/team"\n'
+        f'[[registry.mirror]]\nlocation = "mirror-{number}.bench.local/team"\n\n'
+    )
+
+
+def _signed_by(number: int) -> dict[str, str]:
+    return {"type": "signedBy", "keyType": "GPGKeys", "keyPath": f"/etc/keys/{number}.gpg"}

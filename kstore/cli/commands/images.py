@@ -50,6 +50,13 @@ _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
     ),
 )
 @image_argument("name", metavar="[NAME]", required=False)
+@click.option(
+    "-a",
+    "--all",
+    is_flag=True,
+    expose_value=False,
+    help="Every image: what is listed anyway, and elsewhere only with this",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only image IDs, each once")
 @no_trunc_option
 @click.option("--digests", is_flag=True, help="Show manifest digests, too")

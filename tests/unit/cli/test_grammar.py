@@ -98,6 +98,13 @@ def test_an_unknown_command_is_refused_with_the_nearest_one() -> None:
     assert "no such command 'imges'; did you mean 'images'?" in result.err
 
 
+@pytest.mark.parametrize("name", ["ps", "run", "build"])
+def test_a_command_that_others_have_is_not_taken_for_a_misspelt_one(name: str) -> None:
+    result = run(name)
+    assert result.code == 2
+    assert f"no such command {name!r}\n" in result.err
+
+
 def test_an_unknown_option_is_refused_with_the_nearest_ones() -> None:
     result = run("images", "--filte", "x")
     assert result.code == 2
@@ -106,7 +113,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_ones() -> None:
     )
 
 
-@pytest.mark.parametrize("option", ["--root", "--offline"])
+@pytest.mark.parametrize("option", ["--root", "--offline", "--additional-store"])
 def test_a_global_option_in_the_wrong_place_is_explained(option: str) -> None:
     result = run("images", option, "x")
     assert result.code == 2

@@ -155,10 +155,7 @@ def _fake(tmp_path: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatc
     program = tmp_path / name
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    real = gpg.shutil.which
-    monkeypatch.setattr(
-        gpg.shutil, "which", lambda found: str(program) if found == name else real(found)
-    )
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
 
 GOOD = (
@@ -229,7 +226,7 @@ def test_gpgv_sees_a_private_home_and_nothing_of_the_user(
 def test_one_gpgv_runs_for_one_signature_and_leaves_nothing(
     keys: Keys, tmp_path: Path, monkeypatch
 ) -> None:
-    real = gpg.shutil.which("gpgv")
+    real = gpg.find_program("gpgv")
     _fake(tmp_path, "gpgv", f'echo run >>{tmp_path}/runs; exec {real} "$@"', monkeypatch)
     monkeypatch.setattr(gpgv.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -238,9 +235,11 @@ def test_one_gpgv_runs_for_one_signature_and_leaves_nothing(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_without_gpgv_the_error_says_what_to_install(keys: Keys, monkeypatch) -> None:
+def test_without_gpgv_the_error_says_what_to_install(
+    keys: Keys, tmp_path: Path, monkeypatch
+) -> None:
     message = _two(keys)
-    monkeypatch.setattr(gpg.shutil, "which", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnsupportedError, match="gpgv is not installed") as raised:
         verify_message(message, keys.public)
     assert "apt-get install" in str(raised.value.hint)

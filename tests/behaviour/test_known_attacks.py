@@ -1,0 +1,104 @@
+"""Attacks that are known of other tools, tried on whole commands.
+
+``contrib/docs/attacks.md`` lists all of them, most of which are tried where the code is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kstore.errors import UnsupportedError
+from kstore.signing.gpg import find_program
+from kstore.store import Store
+from tests.support.cli import run
+from tests.support.faultserver import FaultServer, make_certificate
+from tests.support.images import random_image
+from tests.support.stores import put_image
+
+IMAGE = random_image(1)
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
+    """A registry whose certificate nobody has signed."""
+    with FaultServer(tls=make_certificate(tmp_path_factory.mktemp("tls"))) as server:
+        for data in IMAGE.blobs.values():
+            server.add_blob(data)
+        server.add_manifest(IMAGE.raw.data, IMAGE.raw.media_type, "team/app", "v1")
+        yield server
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pull HOST/team/app:v1",
+        "pull --all-tags HOST/team/app",
+        "push local HOST/team/app:v2",
+        "copy docker://HOST/team/app:v1 dir:copy",
+        "copy kstore:local docker://HOST/team/app:v2",
+        "sync --src docker --dest dir HOST/team/app:v1 synced",
+        "inspect docker://HOST/team/app:v1",
+        "referrers docker://HOST/team/app:v1",
+        "list-tags docker://HOST/team/app",
+        "delete docker://HOST/team/app:v1",
+        "search HOST/app",
+        "login -u ann -p secret HOST",
+        "import https://HOST/v2/team/app/manifests/v1",
+    ],
+    ids=lambda line: "-".join(re.findall(r"^[\w-]+|(?<=copy )\w+", line)),
+)
+def test_no_command_speaks_to_a_server_that_nobody_vouches_for(
+    server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    with Store.open(tmp_path / "root") as store:
+        put_image(store, IMAGE, "localhost/local:latest")
+    result = run("--root", tmp_path / "root", *line.replace("HOST", server.host).split())
+    assert result.code == 8, result.err
+    assert "certificate" in result.err
+    assert server.requests == [], "not a word was said, and no password"
+    assert not (tmp_path / "auth.json").exists()
+
+
+@pytest.mark.parametrize("path", ["", ".", ":", "bin", ".:bin:"])
+def test_a_program_of_gnupg_in_the_current_directory_is_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bin").mkdir()
+    for place in (tmp_path, tmp_path / "bin"):
+        (place / "gpgv").write_text("#!/bin/sh\nexit 0\n")
+        (place / "gpgv").chmod(0o755)
+    monkeypatch.setenv("PATH", path)
+    with pytest.raises(UnsupportedError, match="gpgv is not installed"):
+        find_program("gpgv")
+    monkeypatch.setenv("PATH", f"{path}:{tmp_path}/bin")
+    assert find_program("gpgv") == f"{tmp_path}/bin/gpgv"
+
+
+def test_an_image_is_not_found_by_its_digest_under_the_name_of_another_repository(
+    tmp_path: Path,
+) -> None:
+    with Store.open(tmp_path) as store:
+        put_image(store, IMAGE, "registry.test/good/app:v1")
+    evil = f"registry.test/evil/app@{IMAGE.raw.digest}"
+    assert run("--root", tmp_path, "inspect", evil).code == 3
+    assert run("--offline", "--root", tmp_path, "pull", "--if-missing", evil).code == 8
+    good = f"registry.test/good/app@{IMAGE.raw.digest}"
+    assert run("--root", tmp_path, "inspect", good).code == 0
+
+
+def test_every_attack_that_is_listed_has_tests_and_they_exist() -> None:
+    text = (PROJECT / "contrib" / "docs" / "attacks.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 15
+    assert [row for row in rows if "`test_" not in row] == []
+    sources = "".join(path.read_text() for path in (PROJECT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^ *def (test_\w+)", sources, re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", text)) - there == set()
