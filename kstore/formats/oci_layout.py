@@ -31,10 +31,12 @@ __all__ = [
     "INDEX_FILE",
     "LAYOUT_FILE",
     "LAYOUT_MARK",
+    "MAX_LAYOUT_MARK",
     "REF_NAME",
     "LayoutIndex",
     "Selector",
     "blob_name",
+    "check_layout_mark",
     "reachable",
 ]
 
@@ -42,6 +44,8 @@ INDEX_FILE = "index.json"
 LAYOUT_FILE = "oci-layout"
 #: Content of the file that makes a directory a layout.
 LAYOUT_MARK = b'{"imageLayoutVersion":"1.0.0"}'
+#: Bytes of that file that are read.
+MAX_LAYOUT_MARK = 1 << 16
 REF_NAME = "org.opencontainers.image.ref.name"
 
 #: Indexes inside indexes that are followed.
@@ -56,6 +60,7 @@ _REF = re.compile(
     r"(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*\Z",
     re.ASCII,
 )
+_VERSION = re.compile(r"1\.[0-9]+\.[0-9]+(?:[-+].*)?\Z", re.ASCII)
 _NUMBER = re.compile(r"@(0|[1-9][0-9]{0,8})\Z", re.ASCII)
 _DIGEST = re.compile(
     rb"(?<![0-9A-Za-z])(?:"
@@ -67,6 +72,26 @@ _DIGEST = re.compile(
 def blob_name(digest: Digest) -> str:
     """The path of a blob inside a layout."""
     return f"blobs/{digest.algorithm}/{digest.hex}"
+
+
+def check_layout_mark(data: bytes | None, where: str) -> None:
+    """Check the content of ``oci-layout``, None where there is no such file.
+
+    That it is missing or empty (somebody is making it) is no reason not to read what is there.
+    Raises UnsupportedError for a version that is not 1.x, InvalidManifestError for what is no such
+    file.  Source: OCI image layout, "oci-layout file".
+    """
+    if not data:
+        return
+    what = f"{LAYOUT_FILE} of {where}"
+    document = strictjson.as_object(strictjson.loads(data, what, cap=MAX_LAYOUT_MARK), what)
+    version = document.get("imageLayoutVersion")
+    if not isinstance(version, str):
+        raise InvalidManifestError(f"{what} states no imageLayoutVersion")
+    if _VERSION.match(version) is None:
+        raise UnsupportedError(
+            f"{where} has imageLayoutVersion {version[:100]!r}, and kstore reads 1.x"
+        )
 
 
 @dataclass(frozen=True, slots=True)

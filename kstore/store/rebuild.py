@@ -75,7 +75,7 @@ def rebuild(
             finally:
                 database.close()
             understood = any(found.source == root.index.name for found in evidence.complete)
-            _install(root, draft, index_understood=understood)
+            _install(root, draft, keep_index=not understood or bool(report.lost_names))
         finally:
             _remove(draft)
     return report
@@ -107,7 +107,7 @@ def _remove(draft: Path) -> None:
             Path(f"{draft}{suffix}").unlink(missing_ok=True)
 
 
-def _install(root: Root, draft: Path, *, index_understood: bool) -> None:
+def _install(root: Root, draft: Path, *, keep_index: bool) -> None:
     """Put the new database in place; the old one, with its log, is kept aside."""
     with database_errors(draft), contextlib.closing(_connect(draft)) as connection:
         set_journal(connection, root)
@@ -121,7 +121,7 @@ def _install(root: Root, draft: Path, *, index_understood: bool) -> None:
             if old.exists():
                 old.replace(f"{aside}{suffix}")
         Path(f"{root.database}-shm").unlink(missing_ok=True)
-        if not index_understood and root.index.exists():
+        if keep_index and root.index.exists():
             # It will be written anew, and somebody may still read in it what nothing else tells.
             shutil.copyfile(root.index, root.database.with_name("damaged-index.json"))
         draft.replace(root.database)

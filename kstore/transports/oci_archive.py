@@ -31,9 +31,11 @@ from kstore.formats.oci_layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     LAYOUT_MARK,
+    MAX_LAYOUT_MARK,
     LayoutIndex,
     Selector,
     blob_name,
+    check_layout_mark,
 )
 from kstore.interfaces import (
     BlobFeed,
@@ -195,6 +197,8 @@ class ArchiveFiles(LayoutFiles, Closing):
             raise ManifestNotFoundError(
                 f"{self.where} is not an OCI archive: it has no {INDEX_FILE}"
             )
+        if LAYOUT_FILE in self._archive:
+            check_layout_mark(self._archive.read(LAYOUT_FILE, MAX_LAYOUT_MARK), self.where)
         return LayoutIndex.parse(self._archive.read(INDEX_FILE, MAX_MANIFEST_SIZE), self.where)
 
     def open_blob(self, digest: Digest, offset: int = 0) -> BlobSource:

@@ -40,8 +40,10 @@ from kstore.formats.oci_layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     LAYOUT_MARK,
+    MAX_LAYOUT_MARK,
     LayoutIndex,
     Selector,
+    check_layout_mark,
     reachable,
 )
 from kstore.interfaces import BlobFeed, BlobSource
@@ -78,7 +80,8 @@ class LayoutFiles(Protocol):
     where: str
 
     def read_index(self) -> LayoutIndex:
-        """index.json; ManifestNotFoundError if there is none."""
+        """index.json; ManifestNotFoundError if there is none, UnsupportedError for a layout of
+        another version."""
         ...
 
     def open_blob(self, digest: Digest, offset: int = 0) -> BlobSource:
@@ -103,10 +106,15 @@ class LayoutDirectory(LayoutFiles):
         return index
 
     def find_index(self) -> LayoutIndex | None:
-        """index.json, None if there is none."""
+        """index.json, None if there is none; UnsupportedError for a layout of another version."""
         what = f"{INDEX_FILE} of {self.where}"
         data = read_small_file(self.path / INDEX_FILE, MAX_MANIFEST_SIZE, what)
-        return None if data is None else LayoutIndex.parse(data, self.where)
+        if data is None:
+            return None
+        what = f"{LAYOUT_FILE} of {self.where}"
+        mark = read_small_file(self.path / LAYOUT_FILE, MAX_LAYOUT_MARK, what)
+        check_layout_mark(mark, self.where)
+        return LayoutIndex.parse(data, self.where)
 
     def exists(self) -> bool:
         """Whether it is a layout already, perhaps one without images."""

@@ -121,6 +121,17 @@ def tag_later(self, found, names):
 
 Store.tag = tag_later
 """
+_REBUILD_IN_PLACE = """
+import shutil
+from kstore.store import rebuild
+begin = rebuild._begin
+
+def in_place(draft, base):
+    begin(draft, base)
+    shutil.copyfile(draft, draft.with_name("kstore.db"))
+
+rebuild._begin = in_place
+"""
 #: By what is wrong with them.
 DEFECTS = {
     "files are not synced": _NO_SYNC,
@@ -135,4 +146,5 @@ DEFECTS = {
     "no second look before a removal": _NO_SECOND_LOOK,
     "reading waits for writers": _LOCK_OF_WRITER_FOR_READING,
     "the reply comes first": _REPLY_FIRST,
+    "the database is rebuilt in place": _REBUILD_IN_PLACE,
 }

@@ -24,8 +24,8 @@ from tests.faults.fuzztargets import TARGETS
 from tests.faults.hostile import ARCHIVES, MANIFESTS
 from tests.faults.powerscenes import STEPS, cut_scene
 from tests.faults.races import RACES
-from tests.faults.scenes import OPERATIONS, Scene, fast_directory
-from tests.faults.sweeps import FAULTS, sweep
+from tests.faults.scenes import OPERATIONS, REPAIRS, Scene, fast_directory
+from tests.faults.sweeps import FAULTS, faults_of, sweep
 from tests.support.faultserver import FaultServer
 from tests.support.forkserver import ForkServer
 from tests.support.images import random_image
@@ -52,9 +52,12 @@ def _table(head: list[str], rows: list[list[object]]) -> Iterator[str]:
 
 def _calls(scene: Scene) -> Iterator[str]:
     rows, total, wrong = [], 0, 0
-    for operation in OPERATIONS:
+    for operation in (*OPERATIONS, *REPAIRS):
         row: list[object] = [operation.name]
         for fault in FAULTS:
+            if fault not in faults_of(operation):
+                row.append("-")
+                continue
             done = sweep(scene, operation, fault, every=_EVERY)
             row.append(done.happened)
             total, wrong = total + done.happened, wrong + len(done.violations)
@@ -78,13 +81,13 @@ def _cuts(scene: Scene) -> Iterator[str]:
     for kind in DISKS:
         with cut_scene(scene, kind) as disks:
             column = []
-            for operation in OPERATIONS:
+            for operation in (*OPERATIONS, *REPAIRS):
                 done = sweep(disks, operation, "SIGKILL", calls=STEPS)
                 column.append(done.happened)
                 wrong += len(done.violations)
                 sys.stderr.writelines(f"{violation}\n" for violation in done.violations)
             columns.append(column)
-    for operation, *counts in zip(OPERATIONS, *columns, strict=True):
+    for operation, *counts in zip((*OPERATIONS, *REPAIRS), *columns, strict=True):
         rows.append([operation.name, *counts])
     yield "Power cuts, the file system shut down before each sync, rename, unlink and the end:"
     yield ""

@@ -12,6 +12,7 @@ import io
 import json
 import tarfile
 import tempfile
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,11 @@ from kstore.platforms import Platform
 from kstore.reference import Named
 from kstore.registry import AuthFiles
 from kstore.registry.challenge import parse_challenges
+from kstore.registry.plaintoml import read_simple
+from kstore.registry.registriesfiles import RegistriesPaths, load_registries
+from kstore.signing.policyfile import parse_policy
 from kstore.streams import BytesStream, pump
+from kstore.transports import validate_policy_scope
 from tests.support.images import index_of, random_image
 
 __all__ = ["TARGETS", "Target"]
@@ -122,6 +127,26 @@ def _auth(data: bytes) -> None:
         AuthFiles((), explicit=Path(file.name)).lookup("localhost:5000", "team/app")
 
 
+def _registries(data: bytes) -> None:
+    """Also: the reader for the simple part of TOML agrees with the standard one."""
+    with contextlib.suppress(UnicodeDecodeError):
+        text = data.decode()
+        simple = read_simple(text)
+        assert simple is None or simple == tomllib.loads(text)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        found = load_registries(RegistriesPaths(only=Path(file.name)))
+    for name in ("docker.io/library/app:v1", f"quay.io/team/app@{_DIGEST}"):
+        found.check_allowed(name)
+        assert found.places(Named.parse(name))
+
+
+def _policy(data: bytes) -> None:
+    document = parse_policy(data, "it", validate_policy_scope)
+    assert document.default
+
+
 def _challenge(data: bytes) -> None:
     for challenge in parse_challenges([data.decode("latin-1")]):
         assert challenge.scheme
@@ -174,6 +199,40 @@ _AUTHS = {
     "auths": {"localhost:5000": {"auth": base64.b64encode(b"ann:secret").decode()}},
     "credHelpers": {"quay.io": "pass"},
 }
+_REGISTRIES = (
+    b'unqualified-search-registries = ["docker.io", "quay.io"]\nshort-name-mode = "enforcing"\n'
+    b'[[registry]]\nprefix = "*.example.org"\nblocked = true\n'
+    b'[[registry]]\nlocation = "quay.io"\n[[registry.mirror]]\nlocation = "mirror.example/x"\n'
+    b'insecure = true # yes\npull-from-mirror = "digest-only"\n[aliases]\n"a/b" = "quay.io/a/b"\n',
+    b'[registries.search]\nregistries = ["docker.io"]\n[registries.block]\nregistries = []\n',
+)
+_POLICY = {
+    "default": [{"type": "reject"}],
+    "transports": {
+        "docker": {
+            "quay.io/team": [
+                {
+                    "type": "signedBy",
+                    "keyType": "GPGKeys",
+                    "keyPaths": ["/a", "/b"],
+                    "signedIdentity": {"type": "exactReference", "dockerReference": "quay.io/a:1"},
+                }
+            ],
+            "*.example.org": [
+                {
+                    "type": "sigstoreSigned",
+                    "keyData": base64.b64encode(b"key").decode(),
+                    "signedIdentity": {
+                        "type": "remapIdentity",
+                        "prefix": "mirror.example.org",
+                        "signedPrefix": "quay.io",
+                    },
+                }
+            ],
+        },
+        "dir": {"/var/images": [{"type": "insecureAcceptAnything"}]},
+    },
+}
 _CHALLENGES = (
     b'Bearer realm="https://a.example/token",service="r",scope="repository:a/b:pull,push"',
     b'Basic realm="x", Negotiate, Bearer realm="http://b/",error="invalid_token"',
@@ -197,6 +256,8 @@ TARGETS = {
         Target("layout", _layout, (json.dumps(_LAYOUT).encode(),)),
         Target("archive", _archive, (_archive_seed(),)),
         Target("auth.json", _auth, (json.dumps(_AUTHS).encode(),)),
+        Target("registries.conf", _registries, _REGISTRIES),
+        Target("policy.json", _policy, (json.dumps(_POLICY).encode(),)),
         Target("www-authenticate", _challenge, _CHALLENGES),
         Target("template", _template, _TEMPLATES),
     )

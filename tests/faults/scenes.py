@@ -16,13 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kstore.blobs import fsync_directory
+from kstore.errors import ImageNotFoundError
 from kstore.store import Store
 from tests.support.faultserver import FaultServer
 from tests.support.forkserver import ForkServer, Run
-from tests.support.images import layer_tar, random_image
+from tests.support.images import layer_tar, random_image, write_oci_layout
 from tests.support.stores import listing, named, put_image
 
-__all__ = ["OPERATIONS", "Operation", "Place", "Scene", "State", "fast_directory"]
+__all__ = ["OPERATIONS", "REPAIRS", "Operation", "Place", "Scene", "State", "fast_directory"]
 
 #: What stands in the root of a store, whatever happened to it.
 ROOT = [
@@ -32,6 +34,9 @@ ROOT = [
 _DATABASE = {"kstore.db", "kstore.db-wal", "kstore.db-shm", "backup-0.db", "backup-1.db"} | {
     f"spare-{n}" for n in range(4)
 }
+
+#: What a rebuild keeps of the database before.
+_KEPT_DATABASE = {"damaged.db", "damaged.db-wal"}
 
 
 @contextmanager
@@ -97,15 +102,19 @@ class Place:
             report = store.check(deep=True)
             found += [f"damage: {one.detail}" for one in report.problems if not one.garbage]
             found += [f"incomplete: {image.id}" for image in store.images() if not image.complete]
-            if store.find_image("kept").image.id != random_image(3).id:
-                found.append("another image changed")
+            try:
+                if store.find_image("kept").image.id != random_image(3).id:
+                    found.append("another image changed")
+            except ImageNotFoundError as exc:
+                found.append(f"another image is gone: {exc}")
             store.prune(lease_grace=0, all_unused_partials=True, only_images=())
             found += [f"garbage: {one.detail}" for one in store.check().problems]
             boxes = sorted(record.id for record in store.containers.all())
         for directory in ("ingest", "staging", "trash", "quarantine"):
             found += [f"litter: {directory}/{name}" for name in listing(self.root / directory)]
         found += [f"litter: {name}" for name in set(listing(self.root)) ^ set(ROOT)]
-        found += [f"litter: db/{name}" for name in set(listing(self.root / "db")) - _DATABASE]
+        databases = _DATABASE | _KEPT_DATABASE
+        found += [f"litter: db/{name}" for name in set(listing(self.root / "db")) - databases]
         if listing(self.root / "containers") != boxes:
             found.append(f"litter: containers {listing(self.root / 'containers')}")
         found += self._pushed_violations()
@@ -131,11 +140,13 @@ class Scene:
         self._pristine = directory / "pristine"
         self.archive = directory / "archive.tar"
         self.rootfs = directory / "rootfs.tar"
+        self.layout = directory / "layout"
         self._count = 0
         self._build()
 
     def _build(self) -> None:
         self.rootfs.write_bytes(layer_tar({"etc/motd": b"hello" * 500, "bin/true": b"x" * 9000}))
+        write_oci_layout(self.layout, {"v1": random_image(3)})
         offered = random_image(2, layer_size=20_000)  # enough to be resumed
         for data in offered.blobs.values():
             self.server.add_blob(data, "team/app")
@@ -185,13 +196,14 @@ class Scene:
 class Operation:
     """A command, and what its repetition may say when the first try had done its work.
 
-    ``volatile``: its image's ID depends on the time.
+    ``volatile``: its image's ID depends on the time; ``damage`` happens to the store before.
     """
 
     name: str
     words: Callable[[Place], Sequence[object]]
     again: frozenset[int] = frozenset({0})
     volatile: bool = False
+    damage: Callable[[Place], None] | None = None
 
     def run(
         self, place: Place, *, trace: str = "", inject: str = "", prelude: str = "", **limits: int
@@ -204,6 +216,11 @@ class Operation:
             limits=limits,
         )
 
+    def prepare(self, place: Place) -> None:
+        """Let happen to the store what happens before the command."""
+        if self.damage is not None:
+            self.damage(place)
+
     def run_many(self, place: Place, count: int) -> list[Run]:
         return place.scene.forks.run_many(count, "--root", place.root, *self.words(place))
 
@@ -211,18 +228,19 @@ class Operation:
         return self.name
 
 
-def _operation(name: str, *words: object, **more: object) -> Operation:
+def _operation(name: str, *words: object, command: str | None = None, **more: object) -> Operation:
     def filled(place: Place) -> list[object]:
         parts = {
             "HOST": place.scene.server.host,
             "ARCHIVE": str(place.scene.archive),
             "ROOTFS": str(place.scene.rootfs),
+            "LAYOUT": str(place.scene.layout),
             "OUTSIDE": str(place.outside),
         }
         texts = [str(word) for word in words]
         for key, value in parts.items():
             texts = [text.replace(key, value) for text in texts]
-        return [name, *texts]
+        return [command or name, *texts]
 
     return Operation(name, filled, **more)  # type: ignore[arg-type]
 
@@ -240,4 +258,26 @@ OPERATIONS = (
     _operation("prune"),
     _operation("commit", "-q", "--timestamp", "0", "box", "new"),
     _operation("check", "--deep"),
+)
+
+
+def _lose_a_layer(place: Place) -> None:
+    blob = place.root / "blobs" / "sha256" / random_image(3).layers[0].digest.hex
+    blob.chmod(0o600)
+    with blob.open("wb") as file:
+        file.write(b"rot")
+        os.fsync(file.fileno())
+
+
+def _lose_the_database(place: Place) -> None:
+    directory = place.root / "db"
+    for path in directory.iterdir():
+        path.unlink()
+    fsync_directory(directory)
+
+
+#: What brings a store back that was damaged before.
+REPAIRS = tuple(
+    _operation(name, "--repair", "--from", "LAYOUT", command="check", damage=damage)
+    for name, damage in (("repair", _lose_a_layer), ("rebuild", _lose_the_database))
 )

@@ -9,21 +9,26 @@ from pathlib import Path
 
 from tests.faults.hostile import ARCHIVES
 from tests.faults.races import RACES
-from tests.faults.scenes import OPERATIONS
-from tests.faults.sweeps import FAULTS
+from tests.faults.scenes import OPERATIONS, REPAIRS
+from tests.faults.sweeps import faults_of
+from tests.faults.test_limits import CLOCKS
 from tests.support.powercuts import DISKS
 
 PROJECT = Path(__file__).resolve().parents[2]
 TEXT = (PROJECT / "contrib" / "docs" / "reliability.md").read_text()
 
 _COMMANDS = {operation.name for operation in OPERATIONS}
-_CLOCKS = ("+4000d", "-4000d")
+_REPAIRED = {operation.name for operation in REPAIRS}
 #: What may stand in the brackets behind a short name.
 TRIED_WITH = {
-    "calls": {f"{command}-{fault}" for command in _COMMANDS for fault in FAULTS},
-    "cut": {f"{disk}-{command}" for disk in DISKS for command in _COMMANDS},
+    "calls": {
+        f"{operation}-{fault}"
+        for operation in (*OPERATIONS, *REPAIRS)
+        for fault in faults_of(operation)
+    },
+    "cut": {f"{disk}-{command}" for disk in DISKS for command in _COMMANDS | _REPAIRED},
     "size": _COMMANDS - {"push", "check"},
-    "clock": {f"{clock}-{command}" for clock in _CLOCKS for command in _COMMANDS},
+    "clock": {f"{clock}-{command}" for clock in CLOCKS for command in _COMMANDS | _REPAIRED},
     **dict.fromkeys(("page", "gone", "prune", "many", "foreign", "network"), _COMMANDS),
     "archive": set(ARCHIVES),
     "race": set(RACES),

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.defects import DEFECTS
 from tests.faults.powerscenes import STEPS, CutScene, cut_scene
-from tests.faults.scenes import OPERATIONS, Operation, Scene
+from tests.faults.scenes import OPERATIONS, REPAIRS, Operation, Scene
 from tests.faults.sweeps import sweep
 from tests.support.powercuts import DISKS
 
@@ -49,7 +49,7 @@ def test_a_power_cut_at_some_steps_damages_nothing(name: str, disks: CutScene) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *REPAIRS], ids=str)
 def test_a_power_cut_at_any_step_damages_nothing(operation: Operation, disks: CutScene) -> None:
     result = sweep(disks, operation, "SIGKILL", calls=STEPS)
     assert result.happened > 5

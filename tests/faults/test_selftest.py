@@ -9,13 +9,13 @@ import pytest
 from tests.faults.defects import DEFECTS
 from tests.faults.orders import order_violations
 from tests.faults.races import RACES
-from tests.faults.scenes import OPERATIONS, Scene
+from tests.faults.scenes import OPERATIONS, REPAIRS, Scene
 from tests.faults.sweeps import CALLS, sweep
 from tests.support.forkserver import ForkServer
 
 pytestmark = pytest.mark.peer
 
-_OPERATIONS = {operation.name: operation for operation in OPERATIONS}
+_OPERATIONS = {operation.name: operation for operation in (*OPERATIONS, *REPAIRS)}
 
 
 def _by_order(name: str, scene: Scene, _: ForkServer, prelude: str) -> Sequence[str]:
@@ -49,6 +49,7 @@ FINDERS: tuple[tuple[str, Callable[..., Sequence[str]], str], ...] = (
     ("no second look before a removal", _by_race, "pull between look and removal"),
     ("reading waits for writers", _by_race, "listing during a commit"),
     ("the reply comes first", _by_order, "tag"),
+    ("the database is rebuilt in place", _by_death, "rebuild"),
 )
 
 

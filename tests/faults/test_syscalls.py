@@ -10,12 +10,21 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.scenes import OPERATIONS, Operation, Scene
-from tests.faults.sweeps import FAULTS, sweep
+from tests.faults.scenes import OPERATIONS, REPAIRS, Operation, Scene
+from tests.faults.sweeps import faults_of, sweep
 
 _EVERY = os.environ.get("KSTORE_TEST_SWEEP") == "all"
 
 pytestmark = pytest.mark.peer
+
+_tries = pytest.mark.parametrize(
+    ("operation", "fault"),
+    [
+        pytest.param(operation, fault, id=f"{operation}-{fault}")
+        for operation in (*OPERATIONS, *REPAIRS)
+        for fault in faults_of(operation)
+    ],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +32,7 @@ def _strace(require_program: Callable[[str], str]) -> None:
     require_program("strace")
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@_tries
 def test_a_fault_at_some_calls_leaves_the_old_state_or_the_new_one(
     operation: Operation, fault: str, scene: Scene
 ) -> None:
@@ -35,8 +43,7 @@ def test_a_fault_at_some_calls_leaves_the_old_state_or_the_new_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@_tries
 def test_a_fault_at_any_call_leaves_the_old_state_or_the_new_one(
     operation: Operation, fault: str, scene: Scene
 ) -> None:

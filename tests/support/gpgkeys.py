@@ -25,15 +25,28 @@ from tests.support.programs import require_program
 __all__ = ["GpgHome"]
 
 _QUIET = ("--batch", "--quiet", "--no-tty", "--pinentry-mode", "loopback")
+#: Runs beside the agent, which ends when this does.
+_KEEPER = 'echo ready; cat; rm -rf "$0"'
 
 
 class GpgHome:
-    """A GnuPG directory with secret keys; its agent ends with it."""
+    """A GnuPG directory with secret keys; both it and its agent end with this, and at the latest
+    with the process, however that ends."""
 
     def __init__(self) -> None:
         self._program = require_program("gpg")
+        agent = require_program("gpg-agent")
         # Not below tmp_path: the path of the agent's socket must be short.
         self.path = Path(tempfile.mkdtemp(prefix="ks-gpg-"))
+        home = str(self.path)
+        self._keeper = subprocess.Popen(
+            [agent, "--homedir", home, "--quiet", "--daemon", "--", "sh", "-c", _KEEPER, home],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self._keeper.stdout is not None
+        assert self._keeper.stdout.readline() == b"ready\n"
 
     def run(
         self, *arguments: str | Path, data: bytes = b"", passphrase: str = "", ok: bool = True
@@ -107,6 +120,7 @@ class GpgHome:
                 timeout=20,
                 check=False,
             )
+        self._keeper.communicate(timeout=20)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> Self:

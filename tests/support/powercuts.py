@@ -29,7 +29,14 @@ import pytest
 
 from tests.support.programs import require_program
 
-__all__ = ["DISKS", "Disk", "make_disk", "mounted_disk"]
+__all__ = [
+    "DISKS",
+    "Disk",
+    "make_disk",
+    "make_squashfs",
+    "mounted_disk",
+    "mounted_read_only",
+]
 
 _GOING_DOWN = 0x8004587D  # _IOR('X', 125, u32)
 _NO_LOG_FLUSH = 2
@@ -79,23 +86,28 @@ class Disk:
         self.attach()
 
     def attach(self) -> None:
-        options = "loop,nouuid" if self.image.suffix == ".xfs" else "loop"
-        done = subprocess.run(
-            [require_program("mount"), "-o", options, str(self.image), str(self.mount)],
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        if done.returncode != 0:
-            pytest.skip(f"no loop mounts: {done.stderr.decode().strip()}")
+        _mount(self.image, self.mount, "loop,nouuid" if self.image.suffix == ".xfs" else "loop")
         self.mounted = True
 
     def detach(self) -> None:
         if self.mounted:
             self.mounted = False
-            subprocess.run(
-                [require_program("umount"), "-l", str(self.mount)], check=True, timeout=60
-            )
+            _unmount(self.mount)
+
+
+def _mount(image: Path, mount: Path, options: str) -> None:
+    done = subprocess.run(
+        [require_program("mount"), "-o", options, str(image), str(mount)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no loop mounts: {done.stderr.decode().strip()}")
+
+
+def _unmount(mount: Path) -> None:
+    subprocess.run([require_program("umount"), "-l", str(mount)], check=True, timeout=60)
 
 
 def _copy(image: Path, target: Path) -> None:
@@ -115,3 +127,20 @@ def mounted_disk(template: Path, directory: Path) -> Iterator[Disk]:
     finally:
         disk.detach()
         shutil.rmtree(directory)
+
+
+def make_squashfs(content: Path, image: Path) -> None:
+    """A file with a file system that can only be read, and holds what ``content`` does."""
+    words = [require_program("mksquashfs"), str(content), str(image), "-quiet", "-no-progress"]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+
+
+@contextlib.contextmanager
+def mounted_read_only(image: Path, mount: Path) -> Iterator[Path]:
+    """The file system in ``image``, mounted read-only at the new directory ``mount``."""
+    mount.mkdir()
+    _mount(image, mount, "loop,ro")
+    try:
+        yield mount
+    finally:
+        _unmount(mount)

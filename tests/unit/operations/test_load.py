@@ -19,8 +19,10 @@ from kstore.errors import (
     ConflictError,
     ImageNotFoundError,
     IntegrityError,
+    InvalidManifestError,
     KstoreError,
     NotFoundError,
+    UnsupportedError,
 )
 from kstore.operations.load import Loaded, LoadOptions, MovedName, NotLoaded, load_images
 from kstore.operations.save import SaveFormat, SaveOptions, save_images
@@ -63,6 +65,47 @@ def packed(directory: Path) -> bytes:
         for path in sorted(directory.rglob("*")):
             tar.add(path, str(path.relative_to(directory)), recursive=False)
     return output.getvalue()
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("version", ["2.0.0", "1", "10.0.0"])
+def test_a_layout_of_another_version_is_refused_by_its_name(
+    store: Store, transports: Transports, tmp_path: Path, version: str, archived: bool
+) -> None:
+    layout = tmp_path / "layout"
+    write_oci_layout(layout, {"v1": PLAIN})
+    (layout / "oci-layout").write_text(json.dumps({"imageLayoutVersion": version}))
+    source = as_file(tmp_path, packed(layout)) if archived else layout
+    with pytest.raises(UnsupportedError, match=f"imageLayoutVersion '{version}'"):
+        load(store, transports, source)
+    assert store.images() == []
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("mark", ["", None, '{"imageLayoutVersion": "1.1.0-rc.1", "more": 1}'])
+def test_a_layout_that_says_nothing_or_is_newer_within_version_1_is_loaded(
+    store: Store, transports: Transports, tmp_path: Path, mark: str | None, archived: bool
+) -> None:
+    layout = tmp_path / "layout"
+    write_oci_layout(layout, {"v1": PLAIN})
+    if mark is None:
+        (layout / "oci-layout").unlink()
+    else:
+        (layout / "oci-layout").write_text(mark)
+    assert (
+        len(load(store, transports, as_file(tmp_path, packed(layout)) if archived else layout)) == 1
+    )
+
+
+@pytest.mark.parametrize("mark", ["[]", "{}", '{"imageLayoutVersion": 1}', "{"])
+def test_a_layout_whose_mark_makes_no_sense_is_refused(
+    store: Store, transports: Transports, tmp_path: Path, mark: str
+) -> None:
+    layout = tmp_path / "layout"
+    write_oci_layout(layout, {"v1": PLAIN})
+    (layout / "oci-layout").write_text(mark)
+    with pytest.raises(InvalidManifestError, match="oci-layout"):
+        load(store, transports, layout)
 
 
 @pytest.mark.parametrize("form", [modern_docker, middle_docker, legacy_docker])

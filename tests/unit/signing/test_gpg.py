@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from kstore.signing.gpg import export_key, secret_key, sign_message
 from kstore.signing.gpgsigner import GpgSigner
 from kstore.signing.gpgv import verify_message
 from kstore.signing.simple import parse_payload
+from tests.support.pulls import wait_until
+from tests.support.scripts import read_line, started
 from tests.unit.signing.conftest import EARLIER, Keys
 
 pytestmark = pytest.mark.peer
@@ -325,3 +328,30 @@ def _forget(keys: Keys) -> None:
     agent = keys.home.path / "S.gpg-agent"
     if agent.exists() and stat.S_ISSOCK(agent.stat().st_mode):
         os.system(f"gpgconf --homedir {keys.home.path} --kill gpg-agent >/dev/null 2>&1")
+
+
+_KILLED = """
+    from tests.support.gpgkeys import GpgHome
+    home = GpgHome()
+    home.make("Eve <eve@example.org>")
+    print(home.path, flush=True)
+    input()
+"""
+
+
+def _agents_of(home: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            if Path(words[0]).name == "gpg-agent" and home in words:
+                found.append(process.name)
+    return found
+
+
+def test_a_test_that_is_killed_leaves_no_keys_and_no_agent() -> None:
+    with started(_KILLED) as process:
+        home = read_line(process)
+        assert _agents_of(home)
+        process.kill()
+    wait_until(lambda: not Path(home).exists() and not _agents_of(home), 30.0)

@@ -203,6 +203,16 @@ def test_a_name_whose_manifest_is_gone_is_reported_as_lost(root: Path) -> None:
     assert report.names == 5
 
 
+def test_an_index_json_that_knows_a_lost_name_is_kept(root: Path) -> None:
+    """A manifest that cannot be read today may be readable tomorrow."""
+    filled(root)
+    (root / "blobs" / "sha256" / random_image(1).raw.digest.hex).unlink()
+    index = (root / "index.json").read_bytes()
+    lose(root)
+    rebuild(root)
+    assert (root / "db" / "damaged-index.json").read_bytes() == index
+
+
 def test_an_image_whose_config_is_damaged_is_reported(root: Path) -> None:
     filled(root)
     config = root / "blobs" / "sha256" / random_image(1).id
