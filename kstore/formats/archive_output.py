@@ -138,7 +138,8 @@ class ArchiveOutput:
                 return
             os.fsync(self._file.fileno())
             if self._temporary is None:
-                self._temporary = _give_name(self._file.fileno(), _sibling(self._target))
+                self._temporary = _sibling(self._target)  # known first: Ctrl-C may come any time
+                _give_name(self._file.fileno(), self._temporary)
             self._close_file()
             self._refuse_content(self._target.stat() if self._target.exists() else None)
             self._temporary.replace(self._target)
@@ -183,7 +184,7 @@ def _open_nameless(directory: Path) -> int | None:
         raise
 
 
-def _give_name(descriptor: int, path: Path) -> Path:
+def _give_name(descriptor: int, path: Path) -> None:
     """Link a file without a name to ``path``, which must not exist.  OSError."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -191,7 +192,6 @@ def _give_name(descriptor: int, path: Path) -> Path:
         os.link(_OPEN_FILES / str(descriptor), path.name, dst_dir_fd=directory)
     finally:
         os.close(directory)
-    return path
 
 
 def _sibling(target: Path) -> Path:
