@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -66,12 +64,11 @@ def built(made: dict[str, Built], image: str) -> Built:
 @pytest.fixture
 def room() -> Iterator[Path]:
     """A folder for big files, gone after the test; buildah makes a repository's name of it."""
-    place = Path(tempfile.gettempdir()) / f"ks-{secrets.token_hex(8)}"
-    place.mkdir(mode=0o700)
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place)
+    while True:
+        with tempfile.TemporaryDirectory(prefix="ks-") as place:
+            if place.rpartition("-")[2].isalnum():  # "-_" cannot be in that name
+                yield Path(place)
+                return
 
 
 def written(form: str, path: Path, name: str = NAME) -> str:
