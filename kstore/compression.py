@@ -19,7 +19,8 @@ from typing import Any, Literal, Protocol
 from kstore.errors import IntegrityError, UnsupportedError
 from kstore.streams import ByteStream
 
-__all__ = ["Compressor", "Kind", "Pieces", "compressor", "decompressor", "detect", "pieces"]
+__all__ = ["Compressor", "Kind", "Pieces", "compressor", "decompressor", "deflate_library"]
+__all__ += ["detect", "pieces"]
 
 Kind = Literal["none", "gzip", "zstd"]
 
@@ -118,7 +119,7 @@ class _Gunzip:
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._buffer = memoryview(bytearray(_INPUT))
-        self._module = _deflate()
+        self._module = deflate_library()
         self._member: Any = None
         self._input = b""
         self._members = 0
@@ -369,13 +370,13 @@ def _zstd_object(level: int | None) -> Any:
 def _deflate_object(level: int | None, wbits: int) -> Any:
     """isal up to its highest level, zlib for the slower and smaller ones."""
     if level is None or level <= _ISAL_LEVELS:
-        module = _deflate()
+        module = deflate_library()
         if module is not zlib:
             return module.compressobj(1 if level is None else max(level, 0), wbits=wbits)
     return zlib.compressobj(6 if level is None else min(max(level, 1), 9), wbits=wbits)
 
 
-def _deflate() -> Any:
+def deflate_library() -> Any:
     """isal's drop-in for zlib (4 times as fast), or zlib itself."""
     try:
         from isal import isal_zlib

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from kstore.compression import Pieces
+from kstore.compression import Pieces, deflate_library
 from kstore.digest import Digest
 from kstore.streams import Closing, Readable
 
@@ -48,10 +47,11 @@ class Seen:
 
     def __init__(self, *, hashed: bool) -> None:
         self.crc = self.length = 0
+        self._library = deflate_library()
         self._hasher = Digest.new_hasher() if hashed else None
 
     def update(self, piece: bytearray) -> None:
-        self.crc = zlib.crc32(piece, self.crc)
+        self.crc = self._library.crc32(piece, self.crc)
         self.length += len(piece)
         if self._hasher is not None:
             self._hasher.update(piece)
