@@ -29,6 +29,10 @@ which skopeo does not do.""",
 Each layer costs the registry a POST, a PATCH and a PUT, whoever sends them: of its 0.75 s kstore \
 is busy for 0.21 s. podman sends the same requests in 0.95 s, so 0.15 of that is out of reach.""",
     "push random2g, empty registry": _REGISTRY,
+    "what 1,000 registries and scopes of a policy add to pull": """\
+CPU time, the smallest of 15 runs: registries.conf adds 6 ms, policy.json 17 to 20 ms, of which \
+its strict parser takes 6.5 ms. Where the rest goes is not known yet. Commands that need neither \
+file (images, inspect) do not read them.""",
     "push": _START,
     "tag": _START,
     "untag": _START,
