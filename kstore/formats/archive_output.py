@@ -13,12 +13,12 @@ import os
 import secrets
 import stat
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from kstore.blobs import fsync_directory
 from kstore.errors import ConflictError, InvalidInputError
 from kstore.formats.spool import file_errors
+from kstore.streams import Closing
 
 __all__ = ["ArchiveOutput"]
 
@@ -29,7 +29,7 @@ _OPEN_FILES = Path("/proc/self/fd")
 _BUFFER = 256 * 1024
 
 
-class ArchiveOutput:
+class ArchiveOutput(Closing):
     """Takes the bytes of an archive from its first to its last::
 
         with ArchiveOutput(Path("image.tar")) as output:
@@ -159,17 +159,6 @@ class ArchiveOutput:
         file, self._file = self._file, None
         if file is not None and self._owned:
             file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _open_nameless(directory: Path) -> int | None:

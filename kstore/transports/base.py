@@ -6,20 +6,24 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 
 from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
-from kstore.interfaces import BlobFeed, BlobSource
+from kstore.interfaces import BlobFeed, BlobSource, ImageReference
 from kstore.reference import Named
-from kstore.streams import BytesStream, ByteStream, pump, read_limited
+from kstore.streams import BytesStream, ByteStream, Closing, pump, read_limited
 
 __all__ = [
+    "ArchiveSession",
     "BytesBlob",
     "FileBlob",
     "OpenedBlob",
+    "PathReference",
     "again_if_wrong",
     "begin_again",
     "end_session",
@@ -63,6 +67,25 @@ def require_path_scope(scope: str) -> None:
     """Raise InvalidInputError unless ``scope`` is a path that :func:`path_scopes` can give."""
     if not scope.startswith("/") or scope == "/" or os.path.normpath(scope) != scope:
         raise InvalidInputError(f"policy scope {scope!r:.200} is not an absolute, clean path")
+
+
+class PathReference(ImageReference):
+    """A reference to something at ``path``.  Policy knows it by the path alone: what else the
+    reference says may or may not be said of the same image."""
+
+    path: str
+
+    @property
+    def docker_reference(self) -> None:
+        return None
+
+    @property
+    def policy_identity(self) -> str:
+        return path_identity(Path(self.path))
+
+    @property
+    def policy_namespaces(self) -> Sequence[str]:
+        return path_scopes(Path(self.path))
 
 
 class FileBlob(BlobSource):
@@ -161,6 +184,29 @@ def begin_again(
         return False
     feed.start()
     return True
+
+
+class ArchiveSession(Closing):
+    """An archive that is being written.
+
+    Leaving without an exception finishes it; leaving with one removes what there is of it.
+    """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write the end, and make the archive durable and visible."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            self.close()
 
 
 def end_session(close: Callable[[], None], failure: BaseException | None) -> None:

@@ -39,7 +39,6 @@ from kstore.interfaces import (
     BlobSource,
     DestinationTraits,
     ImageDestination,
-    ImageReference,
     ImageSource,
     ImageTransport,
     RetrySink,
@@ -50,10 +49,10 @@ from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.mediatypes import MANIFEST_ACCEPT
 from kstore.transports.base import (
     FileBlob,
+    PathReference,
     end_session,
     open_image_file,
     path_identity,
-    path_scopes,
     read_small_file,
     require_path_scope,
     stated_blob,
@@ -95,7 +94,7 @@ class DirTransport(ImageTransport):
 
 
 @dataclass(frozen=True, slots=True)
-class DirReference(ImageReference):
+class DirReference(PathReference):
     """The image in the directory ``path``."""
 
     path: str
@@ -107,18 +106,6 @@ class DirReference(ImageReference):
     @property
     def within_transport(self) -> str:
         return self.path
-
-    @property
-    def docker_reference(self) -> None:
-        return None
-
-    @property
-    def policy_identity(self) -> str:
-        return path_identity(Path(self.path))
-
-    @property
-    def policy_namespaces(self) -> Sequence[str]:
-        return path_scopes(Path(self.path))
 
     def open_source(self) -> DirSource:
         return DirSource(self)

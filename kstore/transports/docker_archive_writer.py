@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from kstore.descriptor import BlobHint
 from kstore.digest import Digest
@@ -28,7 +27,7 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest, parse_image
 from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
 from kstore.reference import Named
-from kstore.transports.base import begin_again, stated_blob
+from kstore.transports.base import ArchiveSession, begin_again, stated_blob
 
 __all__ = ["DockerArchiveWriter", "Sink"]
 
@@ -49,7 +48,7 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-class DockerArchiveWriter:
+class DockerArchiveWriter(ArchiveSession):
     """Writes images one after the other; blobs they share go in once::
 
         with transport.open_writer("images.tar") as writer:
@@ -119,21 +118,6 @@ class DockerArchiveWriter:
 
     def close(self) -> None:
         self._sink.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.finish()
-        finally:
-            self.close()
 
 
 @dataclass(frozen=True, slots=True)

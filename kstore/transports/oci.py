@@ -39,9 +39,8 @@ from kstore.mediatypes import OCI_INDEX, OCI_MANIFEST
 from kstore.store.locks import LockClass
 from kstore.streams import Cancel, read_limited
 from kstore.transports.base import (
+    PathReference,
     end_session,
-    path_identity,
-    path_scopes,
     require_path_scope,
     stated_blob,
 )
@@ -77,7 +76,7 @@ class OciTransport(ImageTransport):
 
 
 @dataclass(frozen=True, slots=True)
-class OciReference(ImageReference):
+class OciReference(PathReference):
     """An image in the layout at ``path``."""
 
     path: str
@@ -91,19 +90,6 @@ class OciReference(ImageReference):
     @property
     def within_transport(self) -> str:
         return self.selector.within(self.path)
-
-    @property
-    def docker_reference(self) -> None:
-        return None
-
-    @property
-    def policy_identity(self) -> str:
-        """The directory alone: with and without REF it may be the same image."""
-        return path_identity(Path(self.path))
-
-    @property
-    def policy_namespaces(self) -> Sequence[str]:
-        return path_scopes(Path(self.path))
 
     def images(self) -> tuple[tuple[OciReference, str | None], ...]:
         """Every image of the layout, each with its REF where it has one."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from kstore.descriptor import BlobHint
 from kstore.digest import Digest
@@ -42,16 +41,15 @@ from kstore.interfaces import (
     BlobSource,
     DestinationTraits,
     ImageDestination,
-    ImageReference,
     ImageTransport,
     WrittenBlob,
 )
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.streams import Cancel, Closing
 from kstore.transports.base import (
+    ArchiveSession,
+    PathReference,
     begin_again,
-    path_identity,
-    path_scopes,
     require_path_scope,
     stated_blob,
 )
@@ -136,7 +134,7 @@ class OciArchiveTransport(ImageTransport):
 
 
 @dataclass(frozen=True, slots=True)
-class OciArchiveReference(ImageReference):
+class OciArchiveReference(PathReference):
     """An image in the archive at ``path``; ``session`` is the archive if it is open already."""
 
     path: str
@@ -153,19 +151,6 @@ class OciArchiveReference(ImageReference):
     @property
     def within_transport(self) -> str:
         return self.selector.within(self.path)
-
-    @property
-    def docker_reference(self) -> None:
-        return None
-
-    @property
-    def policy_identity(self) -> str:
-        """The file alone: with and without REF it may be the same image."""
-        return path_identity(Path(self.path))
-
-    @property
-    def policy_namespaces(self) -> Sequence[str]:
-        return path_scopes(Path(self.path))
 
     def open_source(self) -> LayoutSource:
         if isinstance(self.session, OciArchiveReader):
@@ -245,7 +230,7 @@ class OciArchiveReader(Closing):
         self.files.close()
 
 
-class OciArchiveWriter:
+class OciArchiveWriter(ArchiveSession):
     """An archive that takes one image after the other; equal blobs are written once.
 
     Leaving without an exception finishes the archive; leaving with one removes what there is of it.
@@ -307,24 +292,9 @@ class OciArchiveWriter:
         if self._broken:
             raise IntegrityError(f"{self.what} cannot be finished: a blob in it is not complete")
 
-    def discard(self) -> None:
+    def close(self) -> None:
         """Remove what was not finished."""
         self._output.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if value is None:
-                self.finish()
-        finally:
-            self.discard()
 
 
 class OciArchiveDestination(ImageDestination):
@@ -383,4 +353,4 @@ class OciArchiveDestination(ImageDestination):
 
     def close(self) -> None:
         if self._owned:
-            self._writer.discard()
+            self._writer.close()
