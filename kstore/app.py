@@ -72,14 +72,17 @@ class App:
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
         """The store; ``command`` is noted in the name log.  ``read_only`` changes nothing on disk
         and also works where the store does not exist yet (it is empty then); without ``create``
-        that is a StorageError."""
+        that is a NotFoundError, unless there are additional stores: theirs can be used."""
+        others = self.settings.additional_stores
+        if others and not create and not self.settings.root.exists():
+            read_only = True
         return Store.open(
             self.settings.root,
             command=command,
             create=create,
             read_only=read_only,
             warn=self._warn,
-            additional=self.settings.additional_stores,
+            additional=others,
             network_ok=self.settings.network_ok,
             meanings=lambda short: self._short_names().meanings(short),
         )

@@ -21,7 +21,7 @@ from kstore.store.database import (
     set_journal,
 )
 from kstore.store.locks import HeldLock, LockClass, LockFile
-from kstore.store.root import Root, ensure_room, open_root
+from kstore.store.root import Root, ensure_room, no_store, open_root
 
 __all__ = ["Session", "now_us", "open_session"]
 
@@ -71,9 +71,15 @@ class Session:
         """Whether nothing can be changed: by wish, or by the file system."""
         return self.db.read_only
 
+    def require_store(self) -> None:
+        """NotFoundError if nobody has made this store yet."""
+        if not self.root.database.exists():
+            raise no_store(self.root.path)
+
     def require_writable(self) -> None:
-        """StorageError if nothing can be changed."""
+        """StorageError if nothing can be changed, NotFoundError if there is nothing at all."""
         if self.read_only:
+            self.require_store()
             raise StorageError(
                 f"the store at {self.root.path} can only be read",
                 hint="choose another directory with --root",

@@ -59,8 +59,9 @@ class Store(StoreReader):
         here.  With ``network_ok``, a network file system is used all the same, without a
         write-ahead log.
 
-        Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
-        ConflictError (something else is there), StoreVersionError, StoreDamagedError.
+        Raises StorageError (foreign owner, network file system, a lock that stays busy),
+        NotFoundError (no store), ConflictError (something else is there), StoreVersionError,
+        StoreDamagedError.
         """
         others = None
         if additional:
