@@ -25,6 +25,7 @@ CHANGES = [
     ["ingest", "rm", "3f4a90"],
     ["push", "app"],
     ["check"],
+    ["check", "--repair"],
     ["save", "-o", "/dev/null", "app"],
     ["delete", "kstore:app"],
     ["copy", "kstore:app", "dir:/nowhere"],
