@@ -97,11 +97,14 @@ def test_a_download_is_no_upload(root: Path) -> None:
         lease.ingest(digest, 20_000) as ingest,
     ):
         ingest.write(b"12345")
-    with serve(root) as registry:
+    (part,) = (root / "ingest").glob("*.part")
+    os.utime(part, (0, part.stat().st_mtime - 3700))
+    with serve(root, ServeSettings(limits=Limits(uploads=1))) as registry:
         for method in ("PATCH", "PUT", "DELETE"):
             answer = registry.ask(method, f"/v2/app/blobs/uploads/{digest.hex}", b"678")
             assert (answer.status, answer.code) == (404, "BLOB_UPLOAD_UNKNOWN")
-    assert sizes(root) == [5]
+        begin(registry)
+        assert sizes(root) == [0, 5]
 
 
 @pytest.mark.parametrize(

@@ -285,8 +285,9 @@ def test_an_upload_in_use_does_not_expire(
 
 
 def test_bytes_that_nobody_says_the_place_of_are_not_put_behind_those_of_another(
-    registry: LocalRegistry,
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kstore.server.sessions._BUSY_SECONDS", 60.0)  # nobody waits that long
     location = begin(registry)
     with registry.dial() as wire:
         wire.sendall(
