@@ -73,16 +73,13 @@ class App:
         """The store; ``command`` is noted in the name log.  ``read_only`` changes nothing on disk
         and also works where the store does not exist yet (it is empty then); without ``create``
         that is a NotFoundError, unless there are additional stores: theirs can be used."""
-        others = self.settings.additional_stores
-        if others and not create and not self.settings.root.exists():
-            read_only = True
         return Store.open(
             self.settings.root,
             command=command,
             create=create,
             read_only=read_only,
             warn=self._warn,
-            additional=others,
+            additional=self.settings.additional_stores,
             network_ok=self.settings.network_ok,
             meanings=lambda short: self._short_names().meanings(short),
         )

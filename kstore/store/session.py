@@ -145,19 +145,20 @@ def open_session(
     command: str,
     create: bool,
     read_only: bool,
+    missing_ok: bool,
     warn: Callable[[str], None] | None,
     wait_seconds: float,
     network_ok: bool = False,
 ) -> Session:
     """Open the store at ``path``, making or upgrading it first where needed.
 
-    ``read_only`` makes nothing and refuses changes; a store that does not exist is empty then.  A
-    root that cannot be written to is opened in the same way.
+    ``read_only`` makes nothing and refuses changes; a root that cannot be written to is opened in
+    the same way, and with ``missing_ok`` one that does not exist, which is empty then.
     """
     root = open_root(
         path,
         create=create and not read_only,
-        missing_ok=read_only,
+        missing_ok=missing_ok,
         network_ok=network_ok,
         warn=warn,
     )
