@@ -205,6 +205,41 @@ def test_uploads_that_a_killed_server_was_taking_in_go_on_at_the_next_one(direct
     settled(root)
 
 
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("call", "ordinal", "status"), [("fchmod", 1, 204), ("fsync", 2, 404)], ids=["before", "after"]
+)
+def test_an_upload_whose_server_died_around_its_last_rename_is_brought_to_its_end(
+    call: str,
+    ordinal: int,
+    status: int,
+    directory: Path,
+    require_program: Callable[[str], str],
+) -> None:
+    """Before, all its bytes are still those of the upload; after, they are sent again."""
+    root, data = directory / "store", random.Random(3).randbytes(300_000)
+    digest = Digest.of(data)
+    Store.open(root).close()
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={ordinal}"]
+    prefix = [require_program("strace"), "-f", "-qq", "-o", "/dev/null", *inject]
+
+    def begun(server: Served) -> str:
+        place = server.ask("POST", "/v2/team/app/blobs/uploads/").headers["location"]
+        assert server.ask("PATCH", place, data).headers["range"] == "0-299999"
+        return f"{place}?digest={digest}"
+
+    with Served(root, prefix=prefix) as server:
+        place = begun(server)
+        with pytest.raises(_BROKEN):
+            server.ask("PUT", place)
+    with Served(root) as server:
+        assert server.ask("GET", place).status == status
+        again = place if status == 204 else begun(server)
+        assert server.ask("PUT", again).status == 201
+        assert server.ask("GET", f"/v2/team/app/blobs/{digest}").body == data
+    settled(root)
+
+
 class Deadly:
     """A body during which the server is killed, once ``alive`` bytes of it have arrived there."""
 
