@@ -7,7 +7,7 @@ several plans, the most wanted first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kstore import mediatypes as mt
@@ -28,8 +28,14 @@ from kstore.interfaces import DestinationTraits, ImageDestination, ImageSource
 from kstore.manifest import Index, Manifest
 from kstore.manifest.convert import INDEX_OF, check_convertible, converted_layer_type
 from kstore.manifest.schema1 import Legacy
+from kstore.signature import SIGNATURE_KINDS, SignatureKind, parse_signature
 
 __all__ = ["ImagePlan", "Plan", "identity", "make_plans"]
+
+_NOUNS: Mapping[SignatureKind, str] = {
+    "simple": "signatures by GnuPG",
+    "sigstore": "sigstore signatures",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ def make_plans(
     """
     traits, name = destination.traits, where(destination)
     _check_kinds(selection, traits, options, name)
+    _check_signatures(selection, traits.signatures, options, name)
     identity(destination, options)
     frozen = _frozen(selection, destination, options)
     plans: list[Plan] = []
@@ -136,14 +143,6 @@ def identity(destination: ImageDestination, options: CopyOptions) -> str:
 def _check_kinds(
     selection: Selection, traits: DestinationTraits, options: CopyOptions, name: str
 ) -> None:
-    signed = not options.remove_signatures and any(image.signatures for image in selection.all)
-    if signed and not traits.signatures:
-        raise UnsupportedError(
-            f"{name} cannot keep the image's signatures",
-            hint="--remove-signatures leaves them behind",
-        )
-    if options.signers and not traits.signatures:
-        raise UnsupportedError(f"{name} cannot keep signatures, so that nothing is signed")
     if selection.index is not None and not traits.indexes:
         raise UnsupportedError(f"{name} takes one image, not an index", hint="choose a platform")
     for image in selection.images:
@@ -159,6 +158,31 @@ def _check_kinds(
             raise UnsupportedError(
                 f"manifest {image.raw.digest} is an artifact of type {kind!r:.120}, not an image"
             )
+
+
+def _check_signatures(
+    selection: Selection, kept: frozenset[SignatureKind], options: CopyOptions, name: str
+) -> None:
+    """Refuse what would lose a signature, or be signed in vain."""
+    for signer in options.signers:
+        if signer.kind not in kept:
+            raise UnsupportedError(
+                f"{name} cannot keep {_NOUNS[signer.kind]}, so that nothing is signed"
+            )
+    if options.remove_signatures or kept == SIGNATURE_KINDS:
+        return
+    leave = "--remove-signatures leaves them behind"
+    for image in selection.all:
+        if image.signatures and not kept:
+            raise UnsupportedError(f"{name} cannot keep the image's signatures", hint=leave)
+        for data in image.signatures:
+            kind = parse_signature(data, f"a signature of manifest {image.raw.digest}").kind
+            if kind not in kept:  # a registry's: other places keep all kinds or none
+                keep = "--sigstore-attachments keeps them in the registry, "
+                raise UnsupportedError(
+                    f"{name} cannot keep the image's {_NOUNS[kind]}",
+                    hint=f"{keep}{leave}" if kind == "sigstore" else leave,
+                )
 
 
 def _frozen(
