@@ -32,6 +32,8 @@ from kstore.signature import SIGNATURE_KINDS, SignatureKind, parse_signature
 
 __all__ = ["ImagePlan", "Plan", "identity", "make_plans"]
 
+_SIGNED = "it is signed"
+_LEAVE = "--remove-signatures leaves the signatures behind"
 _NOUNS: Mapping[SignatureKind, str] = {
     "simple": "signatures by GnuPG",
     "sigstore": "sigstore signatures",
@@ -116,7 +118,8 @@ def make_plans(
             if frozen is not None and plan.changes:
                 raise UnsupportedError(
                     f"manifest {selection.top.digest} would have to change on its way to {name},"
-                    f" but {frozen}"
+                    f" but {frozen}",
+                    hint=_LEAVE if frozen == _SIGNED else None,
                 )
             plans.append(plan)
         except UnsupportedError as error:
@@ -171,17 +174,16 @@ def _check_signatures(
             )
     if options.remove_signatures or kept == SIGNATURE_KINDS:
         return
-    leave = "--remove-signatures leaves them behind"
     for image in selection.all:
         if image.signatures and not kept:
-            raise UnsupportedError(f"{name} cannot keep the image's signatures", hint=leave)
+            raise UnsupportedError(f"{name} cannot keep the image's signatures", hint=_LEAVE)
         for data in image.signatures:
             kind = parse_signature(data, f"a signature of manifest {image.raw.digest}").kind
             if kind not in kept:  # a registry's: other places keep all kinds or none
                 keep = "--sigstore-attachments keeps them in the registry, "
                 raise UnsupportedError(
                     f"{name} cannot keep the image's {_NOUNS[kind]}",
-                    hint=f"{keep}{leave}" if kind == "sigstore" else leave,
+                    hint=f"{keep}{_LEAVE}" if kind == "sigstore" else _LEAVE,
                 )
 
 
@@ -201,7 +203,7 @@ def _frozen(
     if options.preserve_digests:
         return "its digest is to be preserved"
     if not options.remove_signatures and any(image.signatures for image in selection.all):
-        return "it is signed"
+        return _SIGNED
     return None
 
 
