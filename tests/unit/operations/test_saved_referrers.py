@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,14 +40,24 @@ OCI: tuple[SaveFormat, ...] = ("oci-archive", "oci-dir")
 DOCKER: tuple[SaveFormat, ...] = ("docker-archive", "docker-dir")
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "root"
+    with Store.open(path) as store:
+        put_image(store, IMAGE, "app:1", "quay.io/me/app:stable")
+        put_index(store, BOTH, [IMAGE, ARM], "both:1")
+        for artifact in (SBOM, OF_SBOM, OF_INDEX, OF_ARM):
+            put_artifact(store, artifact)
+        put_artifact(store, SIGNED, f"app:{SIG}")
+    return path
+
+
 @pytest.fixture
-def filled(store: Store) -> Store:
-    put_image(store, IMAGE, "app:1", "quay.io/me/app:stable")
-    put_index(store, BOTH, [IMAGE, ARM], "both:1")
-    for artifact in (SBOM, OF_SBOM, OF_INDEX, OF_ARM):
-        put_artifact(store, artifact)
-    put_artifact(store, SIGNED, f"app:{SIG}")
-    return store
+def store(template: Path, tmp_path: Path) -> Iterator[Store]:
+    """A store with images, and with what is attached to them."""
+    shutil.copytree(template, tmp_path / "root")
+    with Store.open(tmp_path / "root", command="test") as store:
+        yield store
 
 
 @pytest.fixture
@@ -78,7 +89,7 @@ def found(transports: Transports, text: str) -> set[Digest]:
 
 @pytest.mark.parametrize("form", OCI)
 def test_what_is_attached_is_saved_and_loaded_with_its_image(
-    filled: Store, transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
+    transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
 ) -> None:
     save(transports, tmp_path / "out", form, "app:1", "quay.io/me/app:stable")
     (loaded,) = load(other, tmp_path / "out")
@@ -90,7 +101,7 @@ def test_what_is_attached_is_saved_and_loaded_with_its_image(
 
 @pytest.mark.parametrize("form", OCI)
 def test_what_is_attached_to_an_index_and_to_its_members_goes_too(
-    filled: Store, transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
+    transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
 ) -> None:
     save(transports, tmp_path / "out", form, "both:1")
     load(other, tmp_path / "out")
@@ -101,7 +112,7 @@ def test_what_is_attached_to_an_index_and_to_its_members_goes_too(
 
 @pytest.mark.parametrize("form", OCI)
 def test_what_is_attached_is_left_in_the_file_unless_it_is_wanted(
-    filled: Store, transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
+    transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
 ) -> None:
     save(transports, tmp_path / "out", form, "app:1")
     results = load(other, tmp_path / "out", with_referrers=False)
@@ -111,7 +122,7 @@ def test_what_is_attached_is_left_in_the_file_unless_it_is_wanted(
 
 
 def test_an_archive_comes_through_a_pipe_with_all_of_it(
-    filled: Store, transports: Transports, other: Transports, tmp_path: Path
+    transports: Transports, other: Transports, tmp_path: Path
 ) -> None:
     save(transports, tmp_path / "out", "oci-archive", "app:1", "both:1")
     load(other, io.BytesIO((tmp_path / "out").read_bytes()))
@@ -119,16 +130,14 @@ def test_an_archive_comes_through_a_pipe_with_all_of_it(
     assert found(other, "both:1") == OF_IMAGE | {OF_INDEX.raw.digest}
 
 
-def test_saving_twice_gives_the_same_bytes(
-    filled: Store, transports: Transports, tmp_path: Path
-) -> None:
+def test_saving_twice_gives_the_same_bytes(transports: Transports, tmp_path: Path) -> None:
     for name in ("one", "two"):
         save(transports, tmp_path / name, "oci-archive", "app:1", "both:1")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_index_json_tells_what_is_attached_as_other_tools_expect_it(
-    filled: Store, transports: Transports, tmp_path: Path
+    transports: Transports, tmp_path: Path
 ) -> None:
     save(transports, tmp_path / "out", "oci-dir", "app:1")
     entries = json.loads((tmp_path / "out/index.json").read_bytes())["manifests"]
@@ -149,7 +158,7 @@ def test_index_json_tells_what_is_attached_as_other_tools_expect_it(
 
 @pytest.mark.parametrize("form", DOCKER)
 def test_a_format_without_room_is_refused_before_anything_is_written(
-    filled: Store, transports: Transports, tmp_path: Path, form: SaveFormat
+    transports: Transports, tmp_path: Path, form: SaveFormat
 ) -> None:
     (tmp_path / "place").mkdir()
     with pytest.raises(UnsupportedError, match="no room for what is attached") as raised:
@@ -160,11 +169,13 @@ def test_a_format_without_room_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("form", DOCKER)
 def test_a_format_without_attachments_is_refused_before_anything_is_loaded(
-    filled: Store, transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
+    transports: Transports, other: Transports, tmp_path: Path, form: SaveFormat
 ) -> None:
-    put_image(filled, random_image(3), "third:1")
+    put_image(transports.storage.store, random_image(3), "third:1")
     names = ["app:1", "third:1"] if form == "docker-archive" else ["app:1"]
-    save_images(filled, transports, names, str(tmp_path / "out"), SaveOptions(format=form))
+    save_images(
+        transports.storage.store, transports, names, str(tmp_path / "out"), SaveOptions(format=form)
+    )
     with pytest.raises(UnsupportedError, match="nothing can be attached"):
         load(other, tmp_path / "out")
     assert other.storage.store.images() == []
@@ -172,7 +183,7 @@ def test_a_format_without_attachments_is_refused_before_anything_is_loaded(
 
 @pytest.mark.parametrize("form", OCI)
 def test_a_digest_that_would_change_is_refused_and_nothing_is_left(
-    filled: Store, transports: Transports, tmp_path: Path, form: SaveFormat
+    transports: Transports, tmp_path: Path, form: SaveFormat
 ) -> None:
     (tmp_path / "place").mkdir()
     with pytest.raises(UnsupportedError, match="digest is to be preserved"):
@@ -198,7 +209,7 @@ def test_an_image_that_refers_to_another_is_loaded_as_the_image_it_is(
 
 
 def test_a_tagged_attachment_of_an_image_without_a_name_is_not_lost_without_a_word(
-    filled: Store, transports: Transports, other: Transports, tmp_path: Path
+    transports: Transports, other: Transports, tmp_path: Path
 ) -> None:
     save(transports, tmp_path / "out", "oci-archive", IMAGE.id)
     with pytest.raises(UnsupportedError, match="cannot be kept with an image without a name"):

@@ -90,6 +90,7 @@ class Side:
 class World:
     here: Side
     there: Side
+    seeded: list[ImageReference] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
 
@@ -129,14 +130,15 @@ def copy(source: ImageReference, target: ImageReference, **wishes: Any) -> None:
     copy_image(source, target, ACCEPT_ANYTHING, CopyOptions(**wishes))
 
 
-def seed(world: World, place: str, kind: SignatureKind) -> ImageReference:
-    """A signed image at a place."""
-    number = next(world.numbers)
-    image = random_image(number, layers=1, layer_size=10)
-    memory = Memory({"x.test/app:1": image})
-    memory.signatures["x.test/app:1"] = SIGNATURES[kind]
+def signed_image(world: World, place: str, kind: SignatureKind) -> ImageReference:
+    """An image at a place, signed in one way."""
+    number = SOURCES.index((place, kind))
     source = world.here.reference(place, f"app{number}")
-    copy(memory.reference("x.test/app:1"), source)
+    if source not in world.seeded:
+        memory = Memory({"x.test/app:1": random_image(number, layers=1, layer_size=10)})
+        memory.signatures["x.test/app:1"] = SIGNATURES[kind]
+        copy(memory.reference("x.test/app:1"), source)
+        world.seeded.append(source)
     return source
 
 
@@ -150,7 +152,7 @@ def signatures(reference: ImageReference) -> list[bytes]:
 def test_signatures_are_kept_or_the_copy_is_refused_unless_they_are_to_be_left(
     world: World, origin: str, kind: SignatureKind, place: str
 ) -> None:
-    source = seed(world, origin, kind)
+    source = signed_image(world, origin, kind)
     assert signatures(source) == SIGNATURES[kind]
     there = world.there
 
