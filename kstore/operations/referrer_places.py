@@ -120,7 +120,9 @@ class _StorePlace(Place):
         for descriptor in self._store.referrers(subject):
             yield Attached(subject, descriptor)
         for tag, descriptor in self._store.attachments(subject):
-            yield Attached(subject, descriptor, tag)
+            # What came with the image under another name counts where its own name has nothing.
+            if self.tagged(tag) in (None, descriptor.digest):
+                yield Attached(subject, descriptor, tag)
 
     def holds(self, attached: Attached) -> bool:
         digest = attached.descriptor.digest

@@ -492,6 +492,22 @@ def test_what_others_attached_is_never_lost(
             assert left.read_manifest().data == (after or there).raw.data
 
 
+def test_an_image_of_two_registries_goes_on_with_what_is_attached_to_it_under_its_own_name(
+    tmp_path: Path, store: Store, transports: Transports
+) -> None:
+    with serve(tmp_path / "own") as own:
+        for path, attached in (("one", SIGNED), ("two", OTHER_SIGNED)):
+            own.push(path, "1", IMAGE)
+            own.push(path, SIG, attached)
+            pulled(store, transports, f"{own.host}/{path}:1")
+        for path, attached in (("one", SIGNED), ("two", OTHER_SIGNED)):
+            assert found(transports, f"{own.host}/{path}:1") == {attached.raw.digest}
+            target = f"oci:{tmp_path}/{path}:1"
+            ends = [transports.parse(text) for text in (f"kstore:{own.host}/{path}:1", target)]
+            copy(*ends, with_referrers=True)
+            assert found(transports, target) == {attached.raw.digest}
+
+
 def test_signatures_that_were_replaced_are_garbage(
     tmp_path: Path, store: Store, transports: Transports
 ) -> None:
