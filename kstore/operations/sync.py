@@ -22,6 +22,7 @@ from kstore.errors import (
 )
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
+from kstore.manifest.attached import is_referrers_tag
 from kstore.operations.copy import copy, parse_end
 from kstore.operations.referrer_places import open_place
 from kstore.operations.sync_changes import ask, held_digest, lacks_anything, wanted_digest
@@ -142,6 +143,8 @@ def _pairs(
 def _is_wanted(item: SyncItem, options: SyncOptions) -> bool:
     if item.attached and options.with_referrers:
         return False  # it comes with what it is attached to
+    if item.tag is not None and is_referrers_tag(item.tag) and options.copying.instances != "all":
+        return False  # an index of no images, of which none can be chosen
     tags = options.tags
     return tags.wants_all if item.tag is None else tags.wants(item.tag)
 

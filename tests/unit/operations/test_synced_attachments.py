@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kstore.app import App, RegistryOptions, TrustOptions
+from kstore.copier import CopyOptions
 from kstore.digest import Digest
 from kstore.errors import PolicyRejectedError, UnsupportedError
 from kstore.image import TrustPolicy
@@ -24,7 +25,7 @@ from kstore.transports import Transports
 from kstore.transports.attachments import attach_signatures
 from tests.support.attachments import SIGNATURES, cosign_attachment, cosign_tag
 from tests.support.faultserver import FaultServer
-from tests.support.images import random_artifact, random_image
+from tests.support.images import index_of, random_artifact, random_image
 from tests.support.localregistry import LocalRegistry, serve
 from tests.support.sigstorekeys import key_pair
 from tests.support.stores import named, put_artifact, put_image
@@ -34,6 +35,7 @@ SBOM = random_artifact(1, subject=IMAGE.raw.descriptor)
 LATER = random_artifact(2, subject=IMAGE.raw.descriptor)
 SIGNED = cosign_attachment(b"it is signed", SIGNATURES)
 SIG = cosign_tag(IMAGE.raw.digest, "sig")
+LIST = f"sha256-{IMAGE.raw.digest.hex}"
 PATH = "team/app"
 
 
@@ -110,6 +112,24 @@ def test_what_is_attached_comes_along_and_only_what_is_new_comes_again(
     assert LATER.raw.digest not in found(root, f"{target}{name}")
     assert statuses(sync(root, source, target, with_referrers=True)) == ["copied", "unchanged"]
     assert LATER.raw.digest in found(root, f"{target}{name}")
+
+
+@pytest.mark.parametrize(
+    ("options", "tags"), [({}, ["1"]), ({"copying": CopyOptions(instances="all")}, ["1", LIST])]
+)
+def test_an_index_of_what_refers_to_an_image_is_a_tag_like_others_only_for_those_who_take_all(
+    root: Path, faulty: FaultServer, tmp_path: Path, options: dict[str, Any], tags: list[str]
+) -> None:
+    for image, tag in ((IMAGE, "1"), (SBOM, None)):
+        for data in image.blobs.values():
+            faulty.add_blob(data)
+        faulty.add_manifest(image.raw.data, image.raw.media_type, tag=tag)
+    index = index_of([SBOM])
+    faulty.add_manifest(index.data, index.media_type, tag=LIST)
+    results = sync(root, f"docker://{faulty.host}/team/app", f"oci:{tmp_path}/layout", **options)
+    assert [(result.source.rpartition(":")[2], result.status) for result in results] == [
+        (tag, "copied") for tag in tags
+    ]
 
 
 @pytest.mark.parametrize("source", ["kstore:", "oci:{0}/layout"])
