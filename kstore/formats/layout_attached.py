@@ -11,7 +11,7 @@ from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.formats.oci_layout import LayoutIndex
 from kstore.manifest import MAX_MANIFEST_SIZE
-from kstore.manifest.attached import tagged_subject
+from kstore.manifest.attached import listed_subject, tagged_subject
 from kstore.mediatypes import IMAGE_CONFIGS
 
 __all__ = ["attached_entries", "falling_with", "subjects_of"]
@@ -87,7 +87,7 @@ def _entry(digest: Digest, ref: str | None, data: bytes | None) -> _Entry:
     listed = document.get("manifests")
     members = map(_digest, listed if isinstance(listed, list) else ())
     subject = _digest(document.get("subject"))
-    tagged = tagged_subject(ref) if ref is not None else None
+    tagged = None if ref is None else tagged_subject(ref) or listed_subject(ref)
     return _Entry(
         digest,
         tuple(each for each in members if each is not None),

@@ -1,4 +1,7 @@
-"""What is attached to images in OCI layouts: entries of index.json beside theirs."""
+"""What is attached to images in OCI layouts: entries of index.json beside theirs.
+
+Read are also referrers that only an index under ``sha256-HEX`` lists, as some tools keep them.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from kstore.errors import ConflictError, ManifestNotFoundError
 from kstore.formats.layout_attached import subjects_of
 from kstore.formats.oci_layout import LayoutIndex, Selector
 from kstore.interfaces import ImageReference
-from kstore.manifest import RawManifest, parse
+from kstore.manifest import Index, RawManifest, parse
 from kstore.manifest.attached import describe_referrer, tagged_subject
 from kstore.operations.attached import Attached, Place
+from kstore.transports.layout_artifact import LayoutArtifact
 from kstore.transports.oci import OciReference
 from kstore.transports.oci_archive import OciArchiveReader, OciArchiveReference, OciArchiveWriter
 from kstore.transports.oci_directory import LayoutDirectory, LayoutFiles
@@ -57,20 +61,36 @@ class _LayoutPlace(Place):
             return (source.read_manifest().digest,)
 
     def attached(self, subject: Digest) -> Iterator[Attached]:
-        yield from self._found.get(subject, ())
+        for entry, ref in self._found.get(subject, {}).values():
+            raw = self._read(entry)
+            if ref is not None and tagged_subject(ref) == subject:
+                yield Attached(subject, raw.descriptor, ref)
+                continue
+            view = parse(raw)
+            listed = view.manifests if isinstance(view, Index) and view.subject is None else ()
+            for each in (raw, *map(self._read, listed)):
+                if (found := _referring(each, subject)) is not None:
+                    yield Attached(subject, found)
+
+    def _read(self, entry: Descriptor) -> RawManifest:
+        assert self._files is not None, "nothing is found while nothing can be read"
+        data = self._files.read_small_blob(entry.digest)
+        if data is None:
+            raise ManifestNotFoundError(f"{self._files.where} has no manifest {entry.digest}")
+        return RawManifest.receive(data, entry.media_type or None, entry.digest)
 
     @cached_property
-    def _found(self) -> Mapping[Digest, list[Attached]]:
-        """What is attached to what; read once, as everything must be looked at to find out."""
+    def _found(self) -> Mapping[Digest, dict[object, tuple[Descriptor, str | None]]]:
+        """Entries by what they are attached to, each once; found out once, as every manifest must
+        be looked at for that."""
         index, files = self._find_index(), self._files
+        found: dict[Digest, dict[object, tuple[Descriptor, str | None]]] = {}
         if index is None or files is None:
-            return {}
-        found: dict[Digest, list[Attached]] = {}
+            return found
         subjects = subjects_of(index, files.read_small_blob)
         for entry, ref, subject in zip(index.entries, index.refs, subjects, strict=True):
-            if subject is not None and (data := files.read_small_blob(entry.digest)) is not None:
-                raw = RawManifest.receive(data, entry.media_type or None, entry.digest)
-                found.setdefault(subject, []).append(_attached(subject, raw, ref))
+            if subject is not None:
+                found.setdefault(subject, {}).setdefault(ref or entry.digest, (entry, ref))
         return found
 
     def holds(self, attached: Attached) -> bool:
@@ -86,12 +106,8 @@ class _LayoutPlace(Place):
             raise ConflictError(
                 f"{self.reference.path} is to hold two things as {attached.tag}, and can hold one"
             )
-        for position, entry in enumerate(self._entries()):
-            if entry.digest == attached.descriptor.digest:
-                return replace(self.reference, selector=Selector(position=position))
-        raise ManifestNotFoundError(
-            f"{self.reference.path} does not list {attached.descriptor.digest} any more"
-        )
+        digest, reference = attached.descriptor.digest, self.reference
+        return LayoutArtifact(reference.path, digest, reference.home, self._files)
 
     def target(self, attached: Attached) -> ImageReference:
         return replace(self.reference, selector=Selector(ref=attached.tag))
@@ -101,7 +117,9 @@ class _LayoutPlace(Place):
         return index.entries if index else ()
 
 
-def _attached(subject: Digest, raw: RawManifest, ref: str | None) -> Attached:
-    if ref is not None and tagged_subject(ref) == subject:
-        return Attached(subject, raw.descriptor, ref)
-    return Attached(subject, describe_referrer(raw, parse(raw)))
+def _referring(raw: RawManifest, subject: Digest) -> Descriptor | None:
+    """A manifest as a referrer, None if it does not refer to ``subject``."""
+    view = parse(raw)
+    if view.subject is None or view.subject.digest != subject:
+        return None
+    return describe_referrer(raw, view)

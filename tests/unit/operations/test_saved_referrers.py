@@ -191,6 +191,32 @@ def test_a_digest_that_would_change_is_refused_and_nothing_is_left(
     assert listing(tmp_path / "place") == []
 
 
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A layout in which only an index under a tag tells of what refers to the image."""
+    listed = [SBOM, random_artifact(7, subject=ARM.raw.descriptor)]  # one is out of place
+    tag = f"sha256-{IMAGE.raw.digest.hex}"
+    write_oci_layout(tmp_path / "layout", {"app": IMAGE, tag: (index_of(listed), listed)})
+    return tmp_path / "layout"
+
+
+def test_referrers_that_only_an_index_lists_are_loaded_with_their_image(
+    other: Transports, listed: Path
+) -> None:
+    (result,) = load(other, listed)
+    assert isinstance(result, Loaded)
+    assert found(other, "app") == found(other, f"oci:{listed}") == {SBOM.raw.digest}
+
+
+def test_referrers_that_only_an_index_lists_are_no_images_and_go_with_theirs(
+    other: Transports, listed: Path
+) -> None:
+    (result,) = load(other, listed, with_referrers=False)
+    assert isinstance(result, Loaded)
+    other.parse(f"oci:{listed}").delete()
+    assert listing(listed / "blobs/sha256") == []
+
+
 def test_an_artifact_of_nothing_is_still_told_of(other: Transports, tmp_path: Path) -> None:
     alone = random_artifact(9, subject=random_image(9).raw.descriptor)
     write_oci_layout(tmp_path / "layout", {"app": IMAGE, "alone": alone, "sbom": SBOM})
