@@ -78,7 +78,11 @@ def _usage(error: click.UsageError) -> int:
             hint = f"{error.option_name} goes before the command: kstore {error.option_name} ..."
         elif error.possibilities:
             message += f"; did you mean {' or '.join(map(repr, error.possibilities))}?"
-    return _failed(message[:1].lower() + message[1:], hint, error.exit_code)
+    # click lists the choices of an argument in lines, and a sentence, of their own
+    message = " ".join(message.split()).replace(". Choose from:", ", choose from")
+    if not message[:2].isupper():  # an argument's name stays as it is
+        message = message[:1].lower() + message[1:]
+    return _failed(message, hint, error.exit_code)
 
 
 def _internal(error: BaseException, session: Session) -> int:

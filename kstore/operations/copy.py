@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
 _FILES = "oci:PATH, dir:PATH, oci-archive:PATH or docker-archive:PATH says what it is"
+
+_ARCHIVE = re.compile(r"\.(tar|tgz)(\.\w+)?\Z", re.ASCII)
 
 T = TypeVar("T")
 
@@ -121,7 +124,11 @@ def _right_form(text: str) -> str:
     name, colon, rest = text.partition(":")
     if colon and name.lower() == "docker":
         return f"docker://{rest.lstrip('/')[:200]}"
-    if text.startswith(("/", ".", "~")):
+    from difflib import get_close_matches  # only mistakes pay for it
+
+    if colon and (near := get_close_matches(name, FACTORIES, n=1)):
+        return f"did you mean {near[0]}:{rest[:200]}?"
+    if text == "-" or text.startswith(("/", ".", "~")) or _ARCHIVE.search(text):
         return _FILES
     return f"docker://{text[:200]} for a registry's, kstore:{text[:200]} for the store's"
 

@@ -17,7 +17,6 @@ from kstore.reference import Named
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
-    from kstore.reference import Named
     from kstore.registry import RegistryClient
     from kstore.registry.lookaside import Lookaside
     from kstore.registry.registriesconf import Peer
