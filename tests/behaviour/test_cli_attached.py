@@ -213,8 +213,9 @@ def test_referrers_are_told_to_programs_in_full(root: Path) -> None:
             "tag": None,
         }
     ]
-    template = run("--root", root, "referrers", "--format", "{{.artifactType}}", "app:1")
-    assert template.out == "application/spdx+json\n"
+    for template in ("{{.ArtifactType}}", "{{.artifactType}}"):
+        typed = run("--root", root, "referrers", "--format", template, "app:1")
+        assert typed.out == "application/spdx+json\n"
     none = run("--root", root, "referrers", "-q", "--artifact-type", "x/y", "app:1")
     assert (none.code, none.out) == (0, "")
 

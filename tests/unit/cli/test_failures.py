@@ -137,6 +137,20 @@ def test_bad_input_is_exit_code_2_and_one_sentence(args: tuple[str, ...], tmp_pa
     assert len(said) == 1, result.err
 
 
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("df", "app"), "IMAGE and --what-if rm go together"),
+        (("completion",), "missing argument 'bash|zsh|fish', choose from bash, zsh, fish"),
+        (("version", "-f", "jsn"), "--format 'jsn' is neither json nor a template with {{...}}"),
+    ],
+)
+def test_words_of_the_command_line_are_quoted_as_they_are(
+    args: tuple[str, ...], sentence: str
+) -> None:
+    assert f"kstore: {sentence}\n" in run(*args).err
+
+
 def test_a_reader_that_goes_away_is_no_noise() -> None:
     process = subprocess.Popen(
         [*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
