@@ -76,6 +76,8 @@ def _usage(error: click.UsageError) -> int:
         message = error.message.rstrip(".")
         if error.option_name in _GLOBAL_OPTIONS:
             hint = f"{error.option_name} goes before the command: kstore {error.option_name} ..."
+        elif meant := _meant_by(error):
+            message += f"; here that is {meant}"
         elif error.possibilities:
             message += f"; did you mean {' or '.join(map(repr, error.possibilities))}?"
     # click lists the choices of an argument in lines, and a sentence, of their own
@@ -83,6 +85,16 @@ def _usage(error: click.UsageError) -> int:
     if not message[:2].isupper():  # an argument's name stays as it is
         message = message[:1].lower() + message[1:]
     return _failed(message, hint, error.exit_code)
+
+
+def _meant_by(error: click.NoSuchOption) -> str | None:
+    """What another tool's option is called here, if the command has such a thing."""
+    from kstore.cli.spellings import option_meant
+
+    if error.ctx is None:
+        return None
+    options = {text for parameter in error.ctx.command.params for text in parameter.opts}
+    return option_meant(error.option_name, options)
 
 
 def _internal(error: BaseException, session: Session) -> int:

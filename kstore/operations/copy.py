@@ -107,11 +107,6 @@ def parse_end(transports: Transports, text: str) -> ImageReference:
             f"{text[:200]!r} does not say where the image is", hint=_right_form(text)
         )
     name, rest = split
-    if name in ("http", "https"):
-        raise InvalidReferenceError(
-            f"{text[:200]!r} is an address of the web, not an image",
-            hint=f"docker:{rest[:200].rstrip('/')}",
-        )
     if name != "docker" and name in FACTORIES and rest.startswith("//"):
         raise InvalidReferenceError(
             f"{text[:200]!r} has // that only docker references begin with",

@@ -84,7 +84,9 @@ def push_image(
         from kstore.operations.referrers import copy_referrers
 
         copy_referrers(source, target, result, how, progress=progress, cancel=cancel)
-    where = str(target.docker_reference or target.within_transport)
+    where = f"{target.transport}:{target.within_transport}"
+    if target.transport == "docker":
+        where = str(target.docker_reference)
     return PushResult(result.raw.digest, where)
 
 

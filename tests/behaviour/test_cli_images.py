@@ -290,6 +290,13 @@ def test_rmi_reports_every_failure_and_removes_the_rest(root: Path) -> None:
     assert len(said) == 2
 
 
+def test_rmi_ignores_what_is_not_there_where_that_is_wanted(root: Path) -> None:
+    gone = ["Untagged: docker.io/library/busybox:latest", f"Deleted: {OLDER.id}"]
+    assert lines(root, "rmi", "-i", "nothing", "busybox") == gone
+    result = run("--root", root, "rmi", "--ignore", "nothing", short(NEWER))
+    assert (result.code, result.out) == (4, "")
+
+
 def test_rmi_all_leaves_an_empty_store(root: Path) -> None:
     removed = lines(root, "rmi", "--all")
     assert len([line for line in removed if line.startswith("Deleted: ")]) == 3
