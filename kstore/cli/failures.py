@@ -19,7 +19,7 @@ import click
 
 from kstore.cli.interrupts import Interrupts
 from kstore.cli.session import Session, tell
-from kstore.errors import CancelledError, KstoreError
+from kstore.errors import CancelledError, KstoreError, StorageError
 
 __all__ = ["exit_code_of"]
 
@@ -48,6 +48,8 @@ def exit_code_of(error: BaseException, session: Session, interrupts: Interrupts)
             return _failed(error.format_message(), None, error.exit_code)
         case BrokenPipeError():
             return _BROKEN_PIPE
+        case StorageError() if isinstance(error.__cause__, BrokenPipeError):
+            return _BROKEN_PIPE  # an archive that was written there
         case KstoreError():
             return _failed(error.message, error.hint, error.exit_code)
     return _internal(error, session)

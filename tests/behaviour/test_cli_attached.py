@@ -131,7 +131,7 @@ def test_a_wrong_passphrase_stops_before_anything_is_pushed(
     name = f"{registry.host}/team/app:1"
     for words, said in (
         (("--sign-passphrase-file", tmp_path / "wrong"), "passphrase"),
-        ((), "no terminal to ask on: Passphrase of"),
+        ((), "cannot ask for the passphrase of"),
     ):
         pushed = push(root, name, *key, *words)
         assert pushed.code == 9, pushed.err

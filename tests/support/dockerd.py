@@ -5,8 +5,8 @@
     with dockerd(tmp_path / "docker") as host:    # root only; skips the test where it cannot start
         DockerDaemonSettings(host=host)           # "unix:///..."
 
-It is a service of the machine, so ``contrib/test.sh`` does not install it; where Debian's docker.io
-is installed (or unpacked, and in PATH) the tests use it.
+It is a service of the machine, so ``contrib/test.sh`` does not install it: as root it unpacks
+Debian's docker.io where its daemon is found.  That one starts is not demanded of every machine.
 """
 
 from __future__ import annotations
