@@ -18,6 +18,7 @@ from kstore.manifest import (
     parse_image,
     parse_index,
 )
+from kstore.reference import LOCAL_DOMAIN
 from kstore.store import Found, ImageRecord, NameRecord, Store
 from kstore.streams import Cancel
 
@@ -170,9 +171,10 @@ def _member(store: Store, found: Found, platform: Platform) -> Found:
     digest = choose_member(index, platform, str(found.name)).digest
     member = store.manifest(digest)
     if member is None or member.image_id is None:
+        pulled = found.name is not None and found.name.domain != LOCAL_DOMAIN
         raise PlatformNotFoundError(
             f"the image of {found.name} for {platform} is not in the store",
-            hint=f"kstore pull --platform {platform} {found.name}",
+            hint=f"kstore pull --platform {platform} {found.name}" if pulled else None,
         )
     return Found(store.image(member.image_id), found.name, digest)
 

@@ -71,10 +71,14 @@ def test_of_a_stored_index_the_member_for_a_platform_is_inspected(store: Store) 
 
 
 def test_a_member_that_is_not_in_the_store_is_said_to_be_missing(store: Store) -> None:
-    put_index(store, INDEX, [AMD], "localhost/both")
-    with pytest.raises(PlatformNotFoundError, match="linux/arm64 is not in the store") as caught:
-        inspect_image(store, "both", platform=Platform("linux", "arm64"))
-    assert caught.value.hint == "kstore pull --platform linux/arm64 localhost/both:latest"
+    put_index(store, INDEX, [AMD], "quay.io/team/both:1", "localhost/both:1")
+    hint = "kstore pull --platform linux/arm64 quay.io/team/both:1"
+    for name, said in (("quay.io/team/both:1", hint), ("both:1", None)):
+        with pytest.raises(
+            PlatformNotFoundError, match="linux/arm64 is not in the store"
+        ) as caught:
+            inspect_image(store, name, platform=Platform("linux", "arm64"))
+        assert caught.value.hint == said
 
 
 def test_a_name_stands_for_the_index_and_an_id_for_the_image(store: Store) -> None:
