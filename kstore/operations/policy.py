@@ -18,7 +18,15 @@ from kstore.signing.policyfile import ScopeCheck, load_policy, read_policy
 from kstore.signing.requirements import Keys
 from kstore.signing.rules import Rule
 
-__all__ = ["NewRule", "PolicyChange", "RuleOf", "change_policy", "parse_scope", "rule_of"]
+__all__ = [
+    "NewRule",
+    "PolicyChange",
+    "RuleOf",
+    "change_policy",
+    "parse_scope",
+    "rule_of",
+    "scope_text",
+]
 
 _DEFAULT = "default"
 _FRESH = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -58,6 +66,11 @@ def rule_of(policy: FilePolicy, reference: ImageReference) -> RuleOf:
     if rule.section == "transport" and rule.scope is not None:
         return RuleOf(rule, scopes[: scopes.index(rule.scope)])
     return RuleOf(rule, scopes if rule.file is not None else ())
+
+
+def scope_text(rule: Rule) -> str:
+    """What :func:`parse_scope` makes the rule's scope of."""
+    return _DEFAULT if rule.scope is None else f"{rule.transport}:{rule.scope}"
 
 
 def parse_scope(text: str, transports: Sequence[str]) -> tuple[str, str] | None:

@@ -46,6 +46,7 @@ class Lookaside:
         warn: Callable[[str], None],
     ) -> None:
         usual = fallback.absolute().as_uri()
+        self._is_usual = section.read is None
         self._read = section.read or usual
         self._write = section.write or usual
         self._settings = settings
@@ -63,7 +64,8 @@ class Lookaside:
         Raises StorageError, RemoteError, IntegrityError beyond a limit.
         """
         if urlsplit(self._read).scheme == "file":
-            return _read_files(_directory(self._read, path, digest))
+            directory = _directory(self._read, path, digest)
+            return () if self._is_usual and self._is_closed(directory) else _read_files(directory)
         url = _web_address(self._read)
         exchange = Exchange(
             url.origin.netloc,
@@ -77,6 +79,19 @@ class Lookaside:
             return _read_web(exchange, f"{str(url).rstrip('/')}/{_place(path, digest)}")
         finally:
             exchange.close()
+
+    def _is_closed(self, directory: Path) -> bool:
+        """Whether the usual place is another user's, and closed to this one: who is root of a name
+        space only has root's places, and not root's rights.  A rule that wants a signature then
+        admits nothing."""
+        try:
+            (directory / "signature-1").lstat()
+        except PermissionError:
+            self._warn(f"signatures are not looked for: {directory} is another user's")
+            return True
+        except OSError:
+            return False
+        return False
 
     def add(self, path: str, digest: Digest, signatures: Sequence[bytes]) -> None:
         """Add signatures to those of a manifest; what is there already is not written again.

@@ -85,7 +85,8 @@ def test_the_users_policy_counts_for_what_comes_in(
 def test_the_policy_that_is_given_counts_instead(root: Path, tmp_path: Path, image: str) -> None:
     given = tmp_path / "given.json"
     given.write_text(json.dumps({"default": [REJECT]}))
-    loud(run("--root", root, "copy", "--policy", given, image, "kstore:app"), 7, str(given))
+    for option in ("--policy", "--signature-policy"):  # the second is podman's word for it
+        loud(run("--root", root, "copy", option, given, image, "kstore:app"), 7, str(given))
     gone = tmp_path / "gone.json"
     loud(run("--root", root, "copy", "--policy", gone, image, "kstore:app"), 2, "no policy file")
 
@@ -181,6 +182,27 @@ def test_policy_show_is_json_for_programs(root: Path, home: Path, tmp_path: Path
     }
     shown = run("--root", root, "policy", "show", "--format", "{{.Section}}", "busybox")
     assert shown.out == "default\n"
+
+
+def test_policy_show_without_a_name_lists_what_policy_set_can_change(
+    root: Path, home: Path, tmp_path: Path
+) -> None:
+    key = {"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}
+    scopes = {"docker": {"": [REJECT], "quay.io/me": [key, ACCEPT]}, "dir": {"/x": [ACCEPT]}}
+    policy(home, {"default": [REJECT], "transports": scopes})
+    result = run("--root", root, "policy", "show")
+    lines = [line.split(maxsplit=1) for line in result.out.splitlines()]
+    assert [line[0] for line in lines[1:]] == ["default", "docker:", "docker:quay.io/me", "dir:/x"]
+    assert lines[1][1] == "rejects every image"
+    assert lines[3][1].startswith("needs a GPG signature")
+    assert lines[3][1].endswith("by a key of /k; accepts any image")
+    assert f"the trust policy is {home}/.config/containers/policy.json" in result.err
+    for line in lines[2:]:
+        assert run("--root", root, "policy", "set", "--remove", line[0]).code == 0
+    shown = json.loads(run("--root", root, "policy", "show", "--format", "json").out)
+    assert [(each["Section"], each["Scope"]) for each in shown] == [("default", None)]
+    bad = run("--root", root, "policy", "show", "--policy", tmp_path / "gone")
+    loud(bad, 2, "no policy file")
 
 
 # ---- policy set
