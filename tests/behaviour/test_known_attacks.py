@@ -17,6 +17,7 @@ from kstore.store import Store
 from tests.support.cli import run
 from tests.support.faultserver import FaultServer, make_certificate
 from tests.support.images import random_image
+from tests.support.sigstorekeys import key_pair
 from tests.support.stores import put_image
 
 IMAGE = random_image(1)
@@ -38,6 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     [
         "pull HOST/team/app:v1",
         "pull --all-tags HOST/team/app",
+        "pull --with-referrers HOST/team/app:v1",
         "push local HOST/team/app:v2",
         "copy docker://HOST/team/app:v1 dir:copy",
         "copy kstore:local docker://HOST/team/app:v2",
@@ -47,6 +49,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
         "list-tags docker://HOST/team/app",
         "delete docker://HOST/team/app:v1",
         "search HOST/app",
+        "sign --sign-by-sigstore-private-key me.private docker://HOST/team/app:v1",
+        "verify --key me.public docker://HOST/team/app:v1",
         "login -u ann -p secret HOST",
         "import https://HOST/v2/team/app/manifests/v1",
     ],
@@ -57,6 +61,8 @@ def test_no_command_speaks_to_a_server_that_nobody_vouches_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    for kind, key in zip(("private", "public"), key_pair("ec"), strict=True):
+        (tmp_path / f"me.{kind}").write_bytes(key)
     with Store.open(tmp_path / "root") as store:
         put_image(store, IMAGE, "localhost/local:latest")
     result = run("--root", tmp_path / "root", *line.replace("HOST", server.host).split())
