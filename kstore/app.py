@@ -41,6 +41,7 @@ class RegistryOptions:
     ``creds`` is ``USER[:PASSWORD]``; in its place there may be a ``token`` to bear, or nothing at
     all (``anonymous``).  ``attachments``: whether registries themselves keep sigstore signatures of
     their images.  ``docker_authfile``: as ``authfile``, one that docker understands, too.
+    ``registries_d``: the directory that says where signatures are, instead of the machine's.
     """
 
     tls_verify: bool | None = None
@@ -51,6 +52,7 @@ class RegistryOptions:
     attachments: bool | None = None
     anonymous: bool = False
     token: str | None = field(default=None, repr=False)
+    registries_d: Path | None = None
 
 
 class App:
@@ -122,7 +124,7 @@ class App:
         stop = cancel or Cancel()
         kept = self._kept_credentials(options, stop)
         given = self._given_credentials(options)
-        sections = self._sections()
+        sections = self._sections(options)
 
         def connect(peer: Peer) -> RegistryClient:
             from kstore.registry import RegistryClient
@@ -165,9 +167,10 @@ class App:
         """The trust policies, of which the first that is there counts."""
         return vouching.policy_files(self.settings, options)
 
-    def _sections(self) -> Callable[[Named], Section]:
+    def _sections(self, options: RegistryOptions) -> Callable[[Named], Section]:
         """Finds what registries.d says of an image; the files are read for the first one."""
-        directories = self.settings.registries_d
+        own = options.registries_d
+        directories = self.settings.registries_d if own is None else (own,)
 
         @functools.cache
         def configuration() -> RegistriesD:

@@ -164,7 +164,7 @@ with_referrers_option = click.option(
     help="Also what is attached to the image: signatures, attestations, lists of contents, ...",
 )
 
-_CERT_DIR = click.Path(path_type=Path, file_okay=False, exists=True)
+_DIR = click.Path(path_type=Path, file_okay=False, exists=True)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _SERVER_OPTIONS = (
     click.option(
@@ -176,7 +176,7 @@ _SERVER_OPTIONS = (
     click.option(
         "--cert-dir",
         metavar="DIR",
-        type=_CERT_DIR,
+        type=_DIR,
         help="Directory with a CA (*.crt) and client certificates (*.cert, *.key)",
     ),
 )
@@ -204,6 +204,13 @@ _CREDENTIAL_OPTIONS = (
         "--registry-token", metavar="TOKEN", help="Bearer token for this command, in their place"
     ),
 )
+_REGISTRIES_D = click.option(
+    "--registries.d",
+    "registries_d",
+    metavar="DIR",
+    type=_DIR,
+    help="Files that say where signatures are, instead of this machine's registries.d",
+)
 
 
 def login_options(function: F) -> F:
@@ -219,7 +226,7 @@ def authfile_options(function: F) -> F:
 
 def registry_options(function: F) -> F:
     """How a registry is reached: gives the command a ``registry``, a RegistryOptions."""
-    return _gathered(function, (*_SERVER_OPTIONS, _AUTHFILE, *_CREDENTIAL_OPTIONS))
+    return _gathered(function, (*_SERVER_OPTIONS, _AUTHFILE, *_CREDENTIAL_OPTIONS, _REGISTRIES_D))
 
 
 def _side_options(side: str, place: str) -> tuple[Callable[[Any], Any], ...]:
@@ -237,7 +244,7 @@ def _side_options(side: str, place: str) -> tuple[Callable[[Any], Any], ...]:
             default=None,
             help=f"--tls-verify for the {place} alone",
         ),
-        option("cert-dir", metavar="DIR", type=_CERT_DIR),
+        option("cert-dir", metavar="DIR", type=_DIR),
         option("authfile", metavar="FILE", type=_FILE),
     )
 
@@ -268,7 +275,7 @@ def both_registries_options(function: F) -> F:
 #: The parameters of the options of registries.
 _SAID = (
     *("tls_verify", "cert_dir", "authfile", "docker_authfile"),
-    *("creds", "no_creds", "registry_token"),
+    *("creds", "no_creds", "registry_token", "registries_d"),
 )
 
 
@@ -289,6 +296,7 @@ def _said(
     creds: str | None = None,
     no_creds: bool = False,
     registry_token: str | None = None,
+    registries_d: Path | None = None,
 ) -> RegistryOptions:
     """``general``, but for what is said otherwise; of credentials, all or nothing."""
     given = sum((creds is not None, no_creds, registry_token is not None))
@@ -305,6 +313,7 @@ def _said(
         creds=creds if given else general.creds,
         anonymous=no_creds if given else general.anonymous,
         token=registry_token if given else general.token,
+        registries_d=registries_d or general.registries_d,
     )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "PolicyChange",
     "RuleOf",
     "change_policy",
+    "is_ours_alone",
     "parse_scope",
     "rule_of",
     "scope_text",
@@ -84,6 +85,12 @@ def parse_scope(text: str, transports: Sequence[str]) -> tuple[str, str] | None:
     if colon and name in transports:
         return name, scope.removeprefix("//") if name == "docker" else scope
     return "docker", text
+
+
+def is_ours_alone(scope: tuple[str, str]) -> bool:
+    """Whether others refuse a whole file for such a scope, which kstore knows."""
+    transport, name = scope
+    return transport == "docker-archive" and name != ""
 
 
 def change_policy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,7 @@ def test_policy_set_changes_one_rule_and_keeps_the_others(
     }
     assert file.stat().st_mode & 0o777 == 0o640
     assert run("--root", root, "policy", "set", "--accept", f"dir:{tmp_path}").code == 0
-    assert run("--root", root, "policy", "set", "--reject", "docker:").code == 0
+    assert run("--root", root, "policy", "set", "--reject", "docker:").err.count("\n") == 1
     assert run("--root", root, "policy", "set", "--accept", "default").code == 0
     assert run("--root", root, "policy", "set", "--remove", "quay.io/me").code == 0
     assert json.loads(file.read_text()) == {
@@ -246,6 +247,26 @@ def test_policy_set_makes_a_file_where_there_is_none(root: Path, tmp_path: Path)
         "default": [ACCEPT],
         "transports": {"docker": {"quay.io": [REJECT]}},
     }
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(("scope", "refused"), [("{}", True), ("", False)])
+def test_policy_set_tells_of_a_rule_that_skopeo_would_refuse(
+    root: Path, tmp_path: Path, scope: str, refused: bool
+) -> None:
+    skopeo, file = require_program("skopeo"), tmp_path / "policy.json"
+    words = ("--policy", file, "--accept", f"docker-archive:{scope.format(tmp_path)}")
+    result = run("--root", root, "policy", "set", *words)
+    assert (result.code, "podman and skopeo refuse a policy" in result.err) == (0, refused)
+    theirs = subprocess.run(
+        [skopeo, "--policy", file, "copy", "docker-archive:/nowhere", "dir:/nowhere"],
+        capture_output=True,
+        timeout=60,
+    )
+    assert (b"Unknown key" in theirs.stderr) == refused, theirs.stderr
+    assert (
+        run("--root", root, "policy", "set", *words[:2], "--remove", words[3]).err.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,6 +386,25 @@ def test_a_policy_costs_one_run_of_gnupg_a_signature_and_no_request_more(
         shutil.rmtree(tmp_path / "lookaside")  # where the host is no part of a place
     assert logs[0] == logs[1]
     assert (programs / "runs").read_text() == "\n"
+
+
+@pytest.mark.peer
+def test_another_directory_than_the_machines_says_where_signatures_are(
+    root: Path, tmp_path: Path, alice: Path, registry: LocalRegistry
+) -> None:
+    registry.push("team/app", "1", IMAGE)
+    there, own = f"docker://{registry.host}/team/app:1", tmp_path / "own.d"
+    own.mkdir()
+    (own / "x.yaml").write_text(f"default-docker: {{lookaside: '{(tmp_path / 'own').as_uri()}'}}")
+    words = ("--tls-verify=false", "--registries.d", own)
+    assert run("--root", root, "sign", "--sign-by", "alice@example.org", *words, there).code == 0
+    assert sorted(path.name for path in tmp_path.rglob("signature-*")) == ["signature-1"]
+    assert (tmp_path / "own/team").is_dir()
+    verify = ("verify", "--no-sigstore-attachments", "--key", alice)
+    assert run("--root", root, *verify, *words, there).code == 0
+    loud(run("--root", root, *verify, words[0], there), 7, "there is none")
+    gone = run("--root", root, *verify, "--registries.d", tmp_path / "gone", there)
+    loud(gone, 2, "gone")
 
 
 @pytest.mark.peer

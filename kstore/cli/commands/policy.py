@@ -165,14 +165,20 @@ def change(
     other rules stay as they are.
     """
     from kstore.app import TrustOptions
-    from kstore.operations.policy import change_policy, parse_scope
+    from kstore.operations.policy import change_policy, is_ours_alone, parse_scope
     from kstore.transports import FACTORIES, validate_policy_scope
 
     rule = _new_rule(accept, reject, gpg_keys, sigstore_keys, remove)
     files = session.app.policy_files(TrustOptions(policy=policy))
-    result = change_policy(files, parse_scope(scope, tuple(FACTORIES)), rule, validate_policy_scope)
+    where = parse_scope(scope, tuple(FACTORIES))
+    result = change_policy(files, where, rule, validate_policy_scope)
     what = "made" if result.created else "changed"
     session.show(f"{what} {result.file}")
+    if where is not None and is_ours_alone(where) and not remove:
+        session.warn(
+            f"podman and skopeo refuse a policy with a scope of {where[0]}; they know only"
+            f" {where[0]}:, the whole transport"
+        )
 
 
 def _new_rule(
