@@ -126,7 +126,7 @@ def load(
         kubernetes=_kubernetes(environ),
         proxies=_proxies(environ),
         offline=offline or _is_on(environ, "KSTORE_OFFLINE"),
-        policy_files=tuple(place / "policy.json" for place in (*own, _ETC[0])),
+        policy_files=(own[0] / "policy.json", _ETC[0] / "policy.json"),  # no version asks XDG
         registries_d=tuple(place / "registries.d" for place in (*own, _ETC[0])),
         lookaside_dir=_lookaside(environ, home),
         gnupg_home=_path(environ.get("GNUPGHOME")),

@@ -43,13 +43,14 @@ def test_what_xdg_says_comes_after_where_podman_has_always_looked() -> None:
     found = load({"HOME": HOME, "XDG_CONFIG_HOME": "/cfg", "XDG_DATA_HOME": "/d"}, root=Path("/s"))
     own = [Path("/home/ann/.config/containers"), Path("/cfg/containers")]
     for name, files in (
-        ("policy.json", found.policy_files),
         ("registries.conf", found.registries_main),
         ("registries.d", found.registries_d),
         ("certs.d", found.cert_search),
     ):
         assert list(files[:2]) == [place / name for place in own]
         assert Path("/etc/containers") / name in files[2:]
+    policies = [place / "policy.json" for place in (own[0], Path("/etc/containers"))]
+    assert list(found.policy_files) == policies, "an accepting one there would beat the machine's"
     later_wins = [place / "registries.conf.d" for place in reversed(own)]
     assert list(found.registries_drop_ins[-2:]) == later_wins
     assert Path("/cfg/containers/auth.json") in found.auth_files
