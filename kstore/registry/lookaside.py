@@ -8,14 +8,21 @@ Source: containers/image, docs/signature-protocols.md, "Lookaside".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from kstore.blobs import open_plain_file, replace_file, storage_errors
 from kstore.digest import Digest
-from kstore.errors import IntegrityError, InvalidInputError, UnsupportedError
+from kstore.errors import (
+    IntegrityError,
+    InvalidInputError,
+    StorageError,
+    StorageFullError,
+    UnsupportedError,
+)
 from kstore.registry.exchange import Exchange, Load
 from kstore.registry.registriesd import Section
 from kstore.registry.settings import RegistrySettings
@@ -109,7 +116,7 @@ class Lookaside:
         new = [data for data in dict.fromkeys(signatures) if data not in there]
         if len(there) + len(new) > MAX_SIGNATURES:
             raise _too_many(directory)
-        with storage_errors(f"write signatures to {directory}"):
+        with _place_errors(f"write signatures to {directory}"):
             directory.mkdir(parents=True, exist_ok=True)
             for number, data in enumerate(new, len(there) + 1):
                 replace_file(directory / f"signature-{number}", data)
@@ -119,7 +126,7 @@ class Lookaside:
         if not self.writable:
             return
         directory = _directory(self._write, path, digest)
-        with storage_errors(f"remove signatures from {directory}"):
+        with _place_errors(f"remove signatures from {directory}"):
             # The first one last: without it, the others do not count.
             for number in reversed(range(1, len(_read_files(directory)) + 1)):
                 (directory / f"signature-{number}").unlink(missing_ok=True)
@@ -129,6 +136,18 @@ class Lookaside:
 
 class _Read(Protocol):
     def __call__(self, number: int) -> bytes | None: ...
+
+
+@contextlib.contextmanager
+def _place_errors(what: str) -> Iterator[None]:
+    """As ``storage_errors``, whose advice is about the store."""
+    try:
+        with storage_errors(what):
+            yield
+    except StorageFullError:
+        raise
+    except StorageError as exc:
+        raise StorageError(exc.message, hint="registries.d says where signatures are") from exc
 
 
 def _place(path: str, digest: Digest) -> str:
@@ -154,7 +173,7 @@ def _web_address(base: str) -> Url:
 def _read_files(directory: Path) -> Sequence[bytes]:
     def read(number: int) -> bytes | None:
         file = directory / f"signature-{number}"
-        with storage_errors(f"read {file}"):
+        with _place_errors(f"read {file}"):
             try:
                 with open_plain_file(file) as opened:
                     return opened.read(MAX_SIGNATURE_SIZE + 1)

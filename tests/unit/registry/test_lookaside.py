@@ -66,8 +66,9 @@ def test_a_usual_directory_of_another_user_is_as_good_as_none_and_is_told(tmp_pa
     finally:
         usual.parent.chmod(0o700)
     (usual / PLACE / "signature-1").chmod(0)
-    with pytest.raises(StorageError, match="Permission denied"):
+    with pytest.raises(StorageError, match="Permission denied") as caught:
         place.read("team/app", DIGEST)
+    assert caught.value.hint == "registries.d says where signatures are", "and no --root"
 
 
 def test_signatures_are_added_and_none_takes_the_place_of_another(tmp_path: Path) -> None:
