@@ -29,7 +29,7 @@ __all__ = ["OPERATIONS", "REPAIRS", "Operation", "Place", "Scene", "State", "fas
 #: What stands in the root of a store, whatever happened to it.
 ROOT = [
     "ballast", "blobs", "containers", "db", "index.json", "ingest", "locks", "oci-layout",
-    "quarantine", "staging", "trash",
+    "provenance", "quarantine", "staging", "trash",
 ]  # fmt: skip
 _DATABASE = {"kstore.db", "kstore.db-wal", "kstore.db-shm", "backup-0.db", "backup-1.db"} | {
     f"spare-{n}" for n in range(4)
@@ -51,12 +51,14 @@ def fast_directory() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a user can see: names with image IDs, nameless images, containers, other files."""
+    """What a user can see: names with image IDs, nameless images, containers, other files; and
+    what no blob tells: protected names, signatures."""
 
     names: tuple[tuple[str, str], ...]
     nameless: frozenset[str]
     containers: tuple[str, ...]
     outside: tuple[tuple[str, bytes], ...]
+    untold: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,16 @@ class Place:
             names = {str(name.name): image.id for image in images for name in image.names}
             nameless = frozenset(image.id for image in images if not image.names)
             containers = tuple(record.name for record in store.containers.all())
+            signatures = tuple(store.signatures(random_image(4).raw.digest))
+            untold = (*map(str, store.protection.names()), *signatures)
         if volatile and "localhost/new:latest" in names:
             names["localhost/new:latest"] = "?"
         return State(
-            tuple(sorted(names.items())), nameless, containers, tuple(sorted(self._outside()))
+            tuple(sorted(names.items())),
+            nameless,
+            containers,
+            tuple(sorted(self._outside())),
+            untold,
         )
 
     def _outside(self) -> Iterator[tuple[str, bytes]]:
@@ -161,6 +169,8 @@ class Scene:
             put_image(store, random_image(3, labels={"same": "layers"}), "gone")
             put_image(store, random_image(4), "dangling")
             store.untag(named("dangling"))
+            store.protection.add([named("kept")])
+            store.add_signatures(random_image(4).raw.digest, [b"signed"])
         self._succeed("--root", self._pristine, "from", "--name", "box", "kept")
         self._succeed("--root", self._pristine, "add", "box", self.rootfs, "/etc/")
 

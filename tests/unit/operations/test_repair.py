@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from kstore.app import App
+from kstore.app import App, RegistryOptions
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError, StorageFullError
 from kstore.operations.pull import pull_image
 from kstore.operations.repair import RepairResult, repair_store
 from kstore.operations.save import SaveFormat, SaveOptions, save_images
+from kstore.reference import Named
 from kstore.settings import load
 from kstore.store import Store
 from kstore.store.rebuild import rebuild
@@ -334,6 +335,39 @@ def test_a_mirror_of_a_registry_that_is_gone_gives_what_is_damaged(
         result = repair(store, transports)
     assert result.complete, result
     assert {blob.place for blob in result.fetched} == {"gone.invalid/team/app"}
+
+
+@pytest.mark.parametrize("what", ["manifest", "config", "both", "everything"])
+def test_without_database_and_manifest_a_local_name_is_fetched_from_where_its_image_came_from(
+    tmp_path: Path, faulty: FaultServer, what: str
+) -> None:
+    config = Digest("sha256", IMAGE.id)
+    lost = {
+        "manifest": [IMAGE.raw.digest],
+        "config": [config],
+        "both": [IMAGE.raw.digest, config],
+        "everything": [IMAGE.raw.digest, *(layer.digest for layer in IMAGE.layers)],
+    }[what]
+    app, plain = App(load({}, root=tmp_path / "lost")), RegistryOptions(tls_verify=False)
+    with app.open_store("test") as store, app.transports(store, plain) as theirs:
+        name = serve(faulty, IMAGE)
+        pull_image(store, theirs, name)
+        if what != "both":  # then nothing tells what its blobs would be
+            store.tag(store.find_image(name), [Named.parse("localhost/mine:1")])
+            store.untag(Named.parse(name))
+        before = store.images()
+        for digest in lost:
+            rot(file_of(store, digest))
+    (tmp_path / "lost" / "db" / "kstore.db").unlink()
+    rebuild(tmp_path / "lost")
+    with app.open_store("test") as store, app.transports(store, plain) as theirs:
+        result = repair(store, theirs)
+        assert result.complete, result
+        assert {blob.digest for blob in result.fetched} == set(lost)
+        assert store.check(deep=True).problems == ()
+        assert [(i.id, i.labels, i.created, i.size, i.complete) for i in store.images()] == [
+            (i.id, i.labels, i.created, i.size, i.complete) for i in before
+        ]
 
 
 def test_a_name_made_of_a_digest_is_attached_again_by_a_rebuild(tmp_path: Path) -> None:
