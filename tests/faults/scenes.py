@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kstore.blobs import fsync_directory
@@ -24,7 +25,16 @@ from tests.support.forkserver import ForkServer, Run
 from tests.support.images import layer_tar, random_image, write_oci_layout
 from tests.support.stores import listing, named, put_image
 
-__all__ = ["OPERATIONS", "REPAIRS", "Operation", "Place", "Scene", "State", "fast_directory"]
+__all__ = [
+    "FETCHES",
+    "OPERATIONS",
+    "REPAIRS",
+    "Operation",
+    "Place",
+    "Scene",
+    "State",
+    "fast_directory",
+]
 
 #: What stands in the root of a store, whatever happened to it.
 ROOT = [
@@ -159,6 +169,8 @@ class Scene:
         for data in offered.blobs.values():
             self.server.add_blob(data, "team/app")
         self.server.add_manifest(offered.raw.data, offered.raw.media_type, "team/app", "v1")
+        for data in random_image(4).blobs.values():
+            self.server.add_blob(data, "team/origin")
         other = self._directory / "other"
         with Store.open(other) as store:
             put_image(store, random_image(5), "loaded")
@@ -167,7 +179,7 @@ class Scene:
             put_image(store, random_image(1), "app", "also")
             put_image(store, random_image(3), "kept")
             put_image(store, random_image(3, labels={"same": "layers"}), "gone")
-            put_image(store, random_image(4), "dangling")
+            put_image(store, random_image(4), "dangling", origin=(self.server.host, "team/origin"))
             store.untag(named("dangling"))
             store.protection.add([named("kept")])
             store.add_signatures(random_image(4).raw.digest, [b"signed"])
@@ -206,7 +218,8 @@ class Scene:
 class Operation:
     """A command, and what its repetition may say when the first try had done its work.
 
-    ``volatile``: its image's ID depends on the time; ``damage`` happens to the store before.
+    ``volatile``: its image's ID depends on the time; ``damage`` happens to the store before;
+    ``faults`` are those that are tried, each at ``points`` calls, None for all.
     """
 
     name: str
@@ -214,6 +227,8 @@ class Operation:
     again: frozenset[int] = frozenset({0})
     volatile: bool = False
     damage: Callable[[Place], None] | None = None
+    faults: tuple[str, ...] | None = None
+    points: int | None = None
 
     def run(
         self, place: Place, *, trace: str = "", inject: str = "", prelude: str = "", **limits: int
@@ -271,8 +286,8 @@ OPERATIONS = (
 )
 
 
-def _lose_a_layer(place: Place) -> None:
-    blob = place.root / "blobs" / "sha256" / random_image(3).layers[0].digest.hex
+def _lose_a_layer(place: Place, seed: int = 3) -> None:
+    blob = place.root / "blobs" / "sha256" / random_image(seed).layers[0].digest.hex
     blob.chmod(0o600)
     with blob.open("wb") as file:
         file.write(b"rot")
@@ -290,4 +305,16 @@ def _lose_the_database(place: Place) -> None:
 REPAIRS = tuple(
     _operation(name, "--repair", "--from", "LAYOUT", command="check", damage=damage)
     for name, damage in (("repair", _lose_a_layer), ("rebuild", _lose_the_database))
+)
+#: A repair that fetches from the registry its image came from; with fewer faults, because most of
+#: what it does is what the first of those does.
+FETCHES = (
+    _operation(
+        "refetch",
+        *("--repair", _PLAIN),
+        command="check",
+        damage=partial(_lose_a_layer, seed=4),
+        faults=("SIGKILL", "EIO", "ENOSPC"),
+        points=20,
+    ),
 )

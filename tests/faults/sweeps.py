@@ -57,8 +57,8 @@ FAULTS = {
 
 
 def faults_of(operation: Operation) -> tuple[str, ...]:
-    """The names of the faults that ``operation`` outlives without help."""
-    return tuple(FAULTS)
+    """The names of the faults that are tried with ``operation``."""
+    return operation.faults or tuple(FAULTS)
 
 
 @dataclass(frozen=True, slots=True, order=True)
