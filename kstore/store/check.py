@@ -178,7 +178,10 @@ class _Inspection:
 
     def _bad_blob(self, kind: ProblemKind, digest: Digest, detail: str) -> None:
         self._bad[digest] = "missing" if kind == "missing-blob" else "suspect"
-        self._found(kind, digest, detail, images=self._images_of(digest))
+        images = self._images_of(digest)
+        if not images and (names := self._names_of(digest)):
+            detail = f"{detail}; {', '.join(names)} needs it"
+        self._found(kind, digest, detail, images=images)
 
     def _images_of(self, digest: Digest) -> list[str]:
         return [
@@ -189,6 +192,15 @@ class _Inspection:
                 [str(digest)],
             )
         ]
+
+    def _names_of(self, digest: Digest) -> list[str]:
+        """Some names that stand for a manifest, or for one that needs the blob."""
+        rows = self._session.db.rows(
+            "SELECT name FROM name WHERE target = ?1 OR target IN"
+            " (SELECT parent FROM edge WHERE child = ?1 AND role <> 'subject') ORDER BY 1 LIMIT 3",
+            [str(digest)],
+        )
+        return [row[0] for row in rows]
 
     def check_names(self) -> None:
         """No bit of a name's row has flipped."""

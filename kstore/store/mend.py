@@ -45,12 +45,17 @@ WHERE e.role IN ('config', 'layer') AND NOT EXISTS (SELECT 1 FROM blob WHERE dig
 GROUP BY e.child
 ORDER BY 1
 """
-#: A blob and everything that leads to it.
-_ABOVE = """
-WITH RECURSIVE above(digest) AS (
+_UP = """
   SELECT ? UNION SELECT e.parent FROM edge e JOIN above a ON e.child = a.digest
-  WHERE e.role <> 'subject')
+  WHERE e.role <> 'subject'
 """
+#: A blob and everything that leads to it.
+_ABOVE = f"WITH RECURSIVE above(digest) AS ({_UP})"
+#: The same, and what that is attached to, because it is likely to be in the same repository.
+_NEAR = f"""WITH RECURSIVE above(digest) AS ({_UP}
+  UNION SELECT m.subject FROM manifest m JOIN above a ON m.digest = a.digest
+  WHERE m.subject IS NOT NULL)
+"""  # noqa: S608
 
 
 class Repairs:
@@ -126,12 +131,12 @@ def _repositories(session: Session, digest: str) -> list[str]:
         [digest],
     )
     named = session.db.rows(
-        f"{_ABOVE} SELECT DISTINCT repository FROM name WHERE repository NOT LIKE ?"  # noqa: S608
+        f"{_NEAR} SELECT DISTINCT repository FROM name WHERE repository NOT LIKE ?"  # noqa: S608
         " AND (target IN above OR manifest IN above OR via IN above) ORDER BY 1",
         [digest, f"{LOCAL_DOMAIN}/%"],
     )
     others = session.db.rows(
-        f"{_ABOVE} SELECT s.registry || '/' || s.repository FROM blob_source s"  # noqa: S608
+        f"{_NEAR} SELECT s.registry || '/' || s.repository FROM blob_source s"  # noqa: S608
         " JOIN edge e ON e.child = s.digest WHERE e.parent IN above AND s.registry <> ''"
         " GROUP BY 1 ORDER BY max(s.last_ok) DESC",
         [digest],
