@@ -4,6 +4,7 @@
 
     ROOT/                     0700, owned by the user; also a valid OCI image layout
       oci-layout index.json   index.json is derived from the database
+      provenance              what else a rebuild of the database needs to know; derived, too
       blobs/<alg>/<hex>       0444, immutable
       ingest/                 partial downloads <alg>-<hex>.part + .json, and private files
       staging/ trash/         files of an operation in progress; files to be deleted
@@ -64,6 +65,8 @@ _DIRECTORIES = (
     *("blobs", "blobs/sha256", "ingest", "staging", "trash", "quarantine", "containers", "db"),
 )
 _FILES = ("oci-layout", "index.json", "locks", "ballast")
+#: There as soon as there is something to be told.
+_MORE_FILES = ("provenance",)
 #: A fresh file system has the first; another process that makes this store, the others.
 _PASSING = ("lost+found", ".oci-layout.", ".index.json.")
 _NETWORK = frozenset(
@@ -140,6 +143,11 @@ class Root:
     @property
     def index(self) -> Path:
         return self.path / "index.json"
+
+    @property
+    def provenance(self) -> Path:
+        """Where blobs came from, and signatures; see :mod:`kstore.store.provenance`."""
+        return self.path / "provenance"
 
     @property
     def ballast(self) -> Path:
@@ -328,7 +336,7 @@ def _check_content(root: Root, lost_ok: bool) -> bool:
     if root.database.exists():
         return True
     names = {name for name in os.listdir(root.path) if not name.startswith(_PASSING)}  # noqa: PTH208
-    ours = {name for name in (*_DIRECTORIES, *_FILES) if "/" not in name}
+    ours = {name for name in (*_DIRECTORIES, *_FILES, *_MORE_FILES) if "/" not in name}
     if names - ours or (names and "locks" not in names):
         what = "an OCI image layout" if "oci-layout" in names else "not empty and not a store"
         raise ConflictError(f"{root.path} is {what}; kstore does not write into it", hint=_CHOOSE)
@@ -353,7 +361,7 @@ def remove_drafts(root: Root) -> None:
 
 def strange_names(root: Root) -> list[Path]:
     """What stands in the root without being the store's, sorted."""
-    known = {*_DIRECTORIES, *_FILES}
+    known = {*_DIRECTORIES, *_FILES, *_MORE_FILES}
     return sorted(
         path
         for path in root.path.iterdir()
