@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,8 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
 _FILES = "oci:PATH, dir:PATH, oci-archive:PATH or docker-archive:PATH says what it is"
+
+_ARCHIVE = re.compile(r"\.(tar|tgz)(\.\w+)?\Z", re.ASCII)
 
 T = TypeVar("T")
 
@@ -84,11 +87,6 @@ def parse_end(transports: Transports, text: str) -> ImageReference:
             f"{text[:200]!r} does not say where the image is", hint=_right_form(text)
         )
     name, rest = split
-    if name in ("http", "https"):
-        raise InvalidReferenceError(
-            f"{text[:200]!r} is an address of the web, not an image",
-            hint=f"docker:{rest[:200].rstrip('/')}",
-        )
     if name != "docker" and name in FACTORIES and rest.startswith("//"):
         raise InvalidReferenceError(
             f"{text[:200]!r} has // that only docker references begin with",
@@ -101,7 +99,11 @@ def _right_form(text: str) -> str:
     name, colon, rest = text.partition(":")
     if colon and name.lower() == "docker":
         return f"docker://{rest.lstrip('/')[:200]}"
-    if text.startswith(("/", ".", "~")):
+    from difflib import get_close_matches  # only mistakes pay for it
+
+    if colon and (near := get_close_matches(name, FACTORIES, n=1)):
+        return f"did you mean {near[0]}:{rest[:200]}?"
+    if text == "-" or text.startswith(("/", ".", "~")) or _ARCHIVE.search(text):
         return _FILES
     return f"docker://{text[:200]} for a registry's, kstore:{text[:200]} for the store's"
 

@@ -235,8 +235,8 @@ def _pull_one(
         )
     except RemoteError as error:
         if before is not None:
-            stored = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
-            error.hint = f"{error.hint}, or: {stored}" if error.hint else stored
+            stored = f"with --if-missing, as {local} is in the store"
+            error.hint = f"{error.hint}, or {stored}" if error.hint else f"pull it {stored}"
         raise
     image_id = image_named(store, local)
     assert image_id is not None, "only images are copied, and their name was just set"
@@ -268,9 +268,7 @@ def _present(store: Store, name: Named, options: PullOptions) -> Pulled | None:
 
 
 def _if_other(has: Platform, want: Platform) -> Platform | None:
-    # Variants are not compared: configs often leave them out, or say one that runs as well.
-    same = (has.os, has.architecture) == (want.os, want.architecture)
-    return None if same or not has.architecture else has
+    return None if has.suits(want) else has
 
 
 def _if_nameless(store: Store, image_id: str | None) -> str | None:

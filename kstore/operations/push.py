@@ -84,7 +84,9 @@ def push_image(
         progress=progress,
         cancel=cancel,
     )
-    where = str(target.docker_reference or target.within_transport)
+    where = f"{target.transport}:{target.within_transport}"
+    if target.transport == "docker":
+        where = str(target.docker_reference)
     return PushResult(result.raw.digest, where)
 
 

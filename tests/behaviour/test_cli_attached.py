@@ -131,7 +131,7 @@ def test_a_wrong_passphrase_stops_before_anything_is_pushed(
     name = f"{registry.host}/team/app:1"
     for words, said in (
         (("--sign-passphrase-file", tmp_path / "wrong"), "passphrase"),
-        ((), "no terminal to ask on: Passphrase of"),
+        ((), "cannot ask for the passphrase of"),
     ):
         pushed = push(root, name, *key, *words)
         assert pushed.code == 9, pushed.err
@@ -236,8 +236,9 @@ def test_referrers_are_told_to_programs_in_full(root: Path) -> None:
             "tag": None,
         }
     ]
-    template = run("--root", root, "referrers", "--format", "{{.artifactType}}", "app:1")
-    assert template.out == "application/spdx+json\n"
+    for template in ("{{.ArtifactType}}", "{{.artifactType}}"):
+        typed = run("--root", root, "referrers", "--format", template, "app:1")
+        assert typed.out == "application/spdx+json\n"
     none = run("--root", root, "referrers", "-q", "--artifact-type", "x/y", "app:1")
     assert (none.code, none.out) == (0, "")
 

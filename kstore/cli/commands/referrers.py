@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FIELDS = ("digest", "artifactType", "mediaType", "size", "annotations", "subject", "tag")
+_FIELDS = ("Digest", "ArtifactType", "MediaType", "Size", "Annotations", "Subject", "Tag")
 
 
 @declare(
