@@ -78,7 +78,7 @@ class App:
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
         """The store; ``command`` is noted in the name log.  ``read_only`` changes nothing on disk
         and also works where the store does not exist yet (it is empty then); without ``create``
-        that is a StorageError."""
+        that is a NotFoundError, unless there are additional stores: theirs can be used."""
         return Store.open(
             self.settings.root,
             command=command,

@@ -20,7 +20,7 @@ from kstore.errors import RemoteError, RemoteTimeoutError
 from kstore.registry.hosts import TlsFiles, is_address, is_local, is_private
 from kstore.registry.messages import EagerResponse, Payload, Response
 from kstore.registry.proxies import Proxy
-from kstore.registry.settings import RegistrySettings
+from kstore.registry.settings import RegistrySettings, not_asked
 from kstore.registry.sockets import FloodError, Watch, WatchedSocket, dial
 from kstore.registry.tls import WatchedContext, tls_context
 from kstore.registry.urls import Origin, Url
@@ -179,7 +179,7 @@ class Http:
         self, origin: Origin, watch: Watch, reach: Reach, limit: float | None
     ) -> _Connection:
         if self._settings.offline:
-            raise RemoteError(f"{origin.netloc} was not asked, because no network is to be used")
+            raise not_asked(f"reach {origin.netloc}")
         connection: _Connection
         timeout = self._settings.connect_timeout if limit is None else limit
         proxies = self._settings.proxies

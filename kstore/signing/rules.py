@@ -141,6 +141,11 @@ class TrustRules(TrustPolicy):
             image, image.reference, lambda requirement: requirement.check_index(image)
         )
 
+    def may_refuse(self, reference: ImageReference) -> bool:
+        requirements = self.rule(reference).requirements
+        met = all(isinstance(each, InsecureAcceptAnything) for each in requirements)
+        return self._required or not met
+
     def as_if_from(self, reference: ImageReference) -> TrustPolicy:
         """The policy that judges every image by the rule for ``reference``."""
         return _AsIfFrom(self, reference)

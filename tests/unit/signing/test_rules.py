@@ -13,6 +13,7 @@ from kstore.errors import InvalidInputError, PolicyRejectedError, StorageError
 from kstore.image import UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.reference import Named
+from kstore.signature import SIGNATURE_KINDS
 from kstore.signing.policy import FilePolicy
 from kstore.signing.policyfile import parse_policy
 from kstore.signing.rules import TrustRules, signed_by_keys
@@ -339,7 +340,7 @@ def copy(memory: Memory, policy: TrustRules, **options: Any) -> None:
         options.setdefault("platform", Platform("linux", "amd64"))
     copy_image(
         memory.reference("a.org/app:1"),
-        memory.reference("copy", traits=DestinationTraits(signatures=True)),
+        memory.reference("copy", traits=DestinationTraits(signatures=SIGNATURE_KINDS)),
         policy,
         CopyOptions(**options),
     )
