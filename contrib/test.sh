@@ -102,7 +102,8 @@ install_peers() {
     missing=
     for pair in docker-registry: skopeo: podman: umoci: buildah: mmdebstrap: strace: faketime: \
         sqlite3: curl: openssl: zstd: gpg:gnupg gpgv: xz:xz-utils newuidmap:uidmap \
-        mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mksquashfs:squashfs-tools; do
+        mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mksquashfs:squashfs-tools sshfs: \
+        /usr/lib/openssh/sftp-server:openssh-sftp-server; do
         program=${pair%%:*} package=${pair#*:}
         command -v "$program" >/dev/null || missing="$missing ${package:-$program}"
     done

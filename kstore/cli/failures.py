@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 
@@ -55,15 +56,21 @@ def exit_code_of(error: BaseException, session: Session, interrupts: Interrupts)
     return _internal(error, session)
 
 
+def _say(text: str) -> None:
+    # Whether anybody still listens changes nothing about how the run ended.
+    with contextlib.suppress(BrokenPipeError):
+        tell(text)
+
+
 def _interrupted(session: Session, interrupts: Interrupts) -> int:
-    tell(f"kstore: stopped{f'; {session.on_interrupt}' if session.on_interrupt else ''}")
+    _say(f"kstore: stopped{f'; {session.on_interrupt}' if session.on_interrupt else ''}")
     return interrupts.exit_code
 
 
 def _failed(message: str, hint: str | None, code: int) -> int:
-    tell(f"kstore: {message}")
+    _say(f"kstore: {message}")
     if hint:
-        tell(f"hint: {hint}")
+        _say(f"hint: {hint}")
     return code
 
 
@@ -71,7 +78,7 @@ def _usage(error: click.UsageError) -> int:
     context = error.ctx
     if context is not None:
         for line in context.get_usage().splitlines():
-            tell(line)
+            _say(line)
     command = context.command_path if context is not None else "kstore"
     message, hint = error.format_message().rstrip("."), f"{command} --help"
     if isinstance(error, click.NoSuchOption):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from kstore.copier import CopyOptions, CopyResult, Facts, copy_image
+from kstore.copier import CopyOptions, CopyResult, Facts
 from kstore.copier.progress import Event, ProgressSink, ignore
 from kstore.errors import InvalidInputError, InvalidReferenceError, NotFoundError, RemoteError
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
+from kstore.operations.carry import carry
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
 from kstore.transports import FACTORIES, STORE_TRANSPORTS, Transports, split_transport
@@ -49,8 +49,6 @@ def copy(
     then.  InvalidInputError if both are the same image and nothing about it is to change.
     """
     options = options or CopyOptions()
-    if with_referrers:
-        options = _keeping_digests(options, source, destination)
     if _is_same(source, destination) and not _changes(options):
         raise InvalidInputError(
             f"source and destination are the same image, {_shown(source)}",
@@ -59,20 +57,16 @@ def copy(
     facts = layer_facts(source, destination)
 
     def attempt() -> CopyResult:
-        result = copy_image(
+        return carry(
             source,
             destination,
             policy,
             options,
+            with_referrers=with_referrers,
             facts=facts,
             progress=progress,
             cancel=cancel,
         )
-        if with_referrers:
-            from kstore.operations.referrers import copy_referrers
-
-            copy_referrers(source, destination, result, options, progress=progress, cancel=cancel)
-        return result
 
     try:
         return retrying(attempt, retries, progress=progress, cancel=cancel)
@@ -80,20 +74,6 @@ def copy(
         if error.hint is None and _looks_swapped(source, destination):
             error.hint = "the source comes first: kstore copy SOURCE DESTINATION"
         raise
-
-
-def _keeping_digests(
-    options: CopyOptions, source: ImageReference, destination: ImageReference
-) -> CopyOptions:
-    """``options`` under which what refers to the image, by its digest, still does afterwards.
-
-    UnsupportedError where one of the ends cannot have anything attached to an image.
-    """
-    from kstore.operations.referrer_places import place_of
-
-    for end in (source, destination):
-        place_of(end)
-    return replace(options, preserve_digests=True)
 
 
 def parse_end(transports: Transports, text: str) -> ImageReference:

@@ -20,7 +20,13 @@ from kstore.errors import (
     UnsupportedError,
 )
 from kstore.reference import LOCAL_DOMAIN, Named, has_domain
-from kstore.store.queries import load_images, load_name, load_names, manifest_image
+from kstore.store.queries import (
+    load_images,
+    load_manifest,
+    load_name,
+    load_names,
+    manifest_image,
+)
 from kstore.store.records import Found, ImageRecord, NameRecord
 from kstore.store.session import Session
 
@@ -202,6 +208,11 @@ def _found(session: Session, record: NameRecord, text: str) -> Found:
         )
     image_id = manifest_image(session.db, record.manifest)
     if image_id is None:
+        known = load_manifest(session.db, record.manifest)
+        if known is not None and not known.complete:
+            raise StoreDamagedError(
+                f"the manifest of {text!r:.300} is damaged", hint="kstore check --repair"
+            )
         raise ImageNotFoundError(f"{text!r:.300} names an artifact, which is not an image")
     for image in load_images(session, [image_id]):
         return Found(image, record.name, record.manifest)

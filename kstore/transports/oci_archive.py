@@ -6,8 +6,9 @@ the order they arrive in; index.json, which tells what they are, comes last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -145,6 +146,20 @@ class OciArchiveReference(PathReference):
     def within_transport(self) -> str:
         return self.selector.within(self.path)
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[OciArchiveReference]:
+        """This reference in an archive that is opened once, to read more of it than this image."""
+        with self.home.reader(self.path) as session:
+            yield replace(self, session=session)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[OciArchiveReference]:
+        """This reference in a new archive that is to hold more than this image; it is finished at
+        the end, or removed after an exception."""
+        destination_ref(self, self.selector)  # before anything is made
+        with self.home.writer(self.path) as session:
+            yield replace(self, session=session)
+
     def open_source(self) -> LayoutSource:
         if isinstance(self.session, OciArchiveReader):
             return LayoutSource(self, self.session.files, self.selector)
@@ -237,6 +252,11 @@ class OciArchiveWriter(ArchiveSession):
     def reference(self, ref: str | None) -> OciArchiveReference:
         """The reference by which an image is put into this archive, as ``ref``."""
         return OciArchiveReference(self._path, Selector.parse(ref), self._home, self)
+
+    @property
+    def index(self) -> LayoutIndex:
+        """The images that are in it by now."""
+        return self._index
 
     def add_manifest(self, raw: RawManifest) -> None:
         """Append a manifest."""

@@ -33,6 +33,7 @@ from kstore.interfaces import (
 )
 from kstore.manifest import RawManifest
 from kstore.reference import Named
+from kstore.signature import SIGNATURE_KINDS
 from kstore.store import Found, ImageRecord, Ingest, Publication, StagedBlob, Store
 from kstore.store.lookup import elsewhere
 from kstore.streams import Cancel, pump
@@ -283,7 +284,10 @@ class StorageDestination(ImageDestination):
     @property
     def traits(self) -> DestinationTraits:
         return DestinationTraits(
-            concurrent=True, foreign_urls=True, remembers_index=True, signatures=True
+            concurrent=True,
+            foreign_urls=True,
+            remembers_index=True,
+            signatures=SIGNATURE_KINDS,
         )
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:

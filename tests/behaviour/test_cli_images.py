@@ -432,13 +432,6 @@ def test_check_of_a_damaged_database_says_that_the_images_are_not_lost(root: Pat
     assert "pull" not in result.err
 
 
-def test_check_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
-    result = run("--root", tmp_path / "misspelt", "check")
-    assert (result.code, result.out) == (10, "")
-    assert "there is no store" in result.err
-    assert not (tmp_path / "misspelt").exists()
-
-
 @pytest.mark.parametrize("arguments", [("check", "--deep"), ("import", "-", "copy")])
 def test_work_on_many_bytes_shows_how_far_it_is_and_wipes_that(
     root: Path, tmp_path: Path, arguments: tuple[str, ...]

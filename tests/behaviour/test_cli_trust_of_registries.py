@@ -489,6 +489,52 @@ def test_login_and_logout_use_the_helper_a_file_names(
     assert not (entries / server.host).exists()
 
 
+def test_a_file_that_is_dockers_too_is_kept_as_docker_reads_it(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.auth = Basic(("ann", "secret"))
+    file = tmp_path / "docker/config.json"
+    file.parent.mkdir()
+    file.write_text('{"psFormat": "x", "auths": {}}')
+    there = ("--compat-auth-file", file)
+    log_in = ("login", *there, "--tls-verify=false", "-u", "ann", "--password-stdin")
+    asked = server.connections
+    refused = run(*log_in, f"{server.host}/team", stdin=b"secret\n")
+    assert (refused.code, "whole registries" in refused.err) == (2, True)
+    assert server.connections == asked
+    assert run(*log_in, server.host, stdin=b"secret\n").code == 0
+    entry = {"auth": base64.b64encode(b"ann:secret").decode()}
+    assert json.loads(file.read_text()) == {"psFormat": "x", "auths": {server.host: entry}}
+    assert run("login", *there, "--get-login", server.host).out == "ann\n"
+    for command in (("login", "--get-login"), ("logout",)):
+        both = run(*command, *there, "--authfile", file, server.host)
+        assert (both.code, "only one of --authfile and" in both.err) == (2, True)
+    assert run("logout", *there, server.host).code == 0
+    assert json.loads(file.read_text()) == {"psFormat": "x", "auths": {}}
+
+
+def test_logout_tells_of_credentials_that_are_left_in_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    for file, user in (("run/containers/auth.json", "ann"), ("docker/config.json", "bob")):
+        (tmp_path / file).parent.mkdir(parents=True)
+        entry = {"auth": base64.b64encode(f"{user}:secret".encode()).decode()}
+        (tmp_path / file).write_text(json.dumps({"auths": {"registry.test": entry}}))
+    first, second = (run("logout", "registry.test") for _ in range(2))
+    assert (first.code, second.code) == (0, 0)
+    assert "registry.test still has credentials, of bob, in another place" in first.err
+    assert second.err == ""
+    assert run("logout", "registry.test").code == 3
+    (tmp_path / "run/containers/auth.json").write_text(
+        json.dumps({"auths": {"registry.test": entry}})
+    )
+    (tmp_path / "docker/config.json").write_text("{")
+    damaged = run("logout", "registry.test")
+    assert (damaged.code, "whether there are more: credential file" in damaged.err) == (0, True)
+
+
 def test_login_and_logout_without_a_registry_mean_the_first_that_short_names_are_searched_in(
     server: FaultServer, other: FaultServer, configure: Configure, tmp_path: Path
 ) -> None:

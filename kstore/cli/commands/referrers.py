@@ -15,7 +15,7 @@ from kstore.cli.text import NONE, human_size
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
-    from kstore.operations.referrer_places import Attached
+    from kstore.operations.attached import Attached
 
 __all__ = ["command"]
 

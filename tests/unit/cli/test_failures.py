@@ -175,6 +175,20 @@ def test_a_reader_that_has_enough_of_an_archive_is_no_noise(tmp_path: Path, form
     assert ended_without_a_reader(*save) == (141, b"")
 
 
+@pytest.mark.parametrize(("command", "code"), [("rmi", 3), ("nonsense", 2)])
+def test_an_error_that_nobody_hears_keeps_its_exit_code(
+    tmp_path: Path, command: str, code: int
+) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "--root", str(tmp_path / "absent"), command, "x"],
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.wait(20) == code
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_output_that_cannot_be_written_is_an_error() -> None:
     with Path("/dev/full").open("wb") as full:
