@@ -37,6 +37,7 @@ def check(
     cancel: Cancel | None,
 ) -> CheckReport:
     """See :meth:`kstore.store.Store.check`."""
+    session.require_store()
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     inspection = _Inspection(session, progress or (lambda size: None), cancel or Cancel())
     if not inspection.check_database():

@@ -39,13 +39,12 @@ __all__ = ["prune"]
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
 WITH RECURSIVE chosen(digest) AS (
-  SELECT digest FROM manifest WHERE image_id IN (SELECT value FROM json_each(:only))),
+  SELECT digest FROM manifest WHERE image_id IN (SELECT value FROM json_each(:only))
+  UNION SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child WHERE e.role = 'member'
+  UNION SELECT m.digest FROM manifest m JOIN chosen c ON m.subject = c.digest),
 spared(digest) AS (
   SELECT digest FROM manifest WHERE :only IS NOT NULL
-    AND digest NOT IN (SELECT digest FROM chosen)
-    AND coalesce(subject, '') NOT IN (SELECT digest FROM chosen)
-    AND digest NOT IN (SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child
-      WHERE e.role = 'member')),
+    AND digest NOT IN (SELECT digest FROM chosen)),
 root AS (
   SELECT n.target, n.manifest, n.via FROM name n WHERE NOT EXISTS (
     SELECT 1 FROM manifest m JOIN manifest s ON s.digest = m.subject

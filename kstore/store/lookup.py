@@ -48,7 +48,7 @@ def get_image(session: Session, image_id: str) -> ImageRecord:
     )
 
 
-def find_image(session: Session, text: str) -> Found:
+def find_image(session: Session, text: str, *, pullable: bool = True) -> Found:
     """See :meth:`kstore.store.Store.find_image`."""
     _refuse_foreign(text)
     with session.db.snapshot():
@@ -60,9 +60,10 @@ def find_image(session: Session, text: str) -> Found:
         from kstore.store.suggestions import nearest
 
         near = nearest(session, text)
+        like_id = len(text) >= SHORT_ID_LENGTH and _ID.fullmatch(text)
+        other = f"kstore pull {text[:300]}" if pullable and not like_id else "kstore images"
         raise ImageNotFoundError(
-            f"no image {text!r:.300} in the store",
-            hint=f"did you mean {near}?" if near else f"kstore pull {text[:300]}",
+            f"no image {text!r:.300} in the store", hint=f"did you mean {near}?" if near else other
         )
     return found
 

@@ -67,7 +67,7 @@ class PartialDownload:
     """A blob that was begun and not finished: ``bytes`` held of ``size`` (None if unknown).
 
     ``origin`` is where it came from, as the download put it; ``age_seconds`` the time since it
-    last grew.
+    last grew.  Of an upload to the server, whose digest is told at its end, ``digest`` is its ID.
     """
 
     digest: Digest

@@ -49,7 +49,8 @@ class Store(StoreReader):
         network_ok: bool = False,
         meanings: Callable[[str], Iterable[Named]] | None = None,
     ) -> Store:
-        """Open the store at ``root``, making it first if ``create``.
+        """Open the store at ``root``, making it first if ``create``; without, one that is not there
+        is no error if it is only to be read, or there are ``additional`` ones.
 
         ``command`` is what the name log will say.  With ``read_only``, or when ``root`` cannot be
         written to, nothing can be changed.  ``warn`` is told one sentence of what is odd but no
@@ -59,8 +60,9 @@ class Store(StoreReader):
         here.  With ``network_ok``, a network file system is used all the same, without a
         write-ahead log.
 
-        Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
-        ConflictError (something else is there), StoreVersionError, StoreDamagedError.
+        Raises StorageError (foreign owner, network file system, a lock that stays busy),
+        NotFoundError (no store), ConflictError (something else is there), StoreVersionError,
+        StoreDamagedError.
         """
         others = None
         if additional:
@@ -72,6 +74,7 @@ class Store(StoreReader):
             command=command,
             create=create,
             read_only=read_only,
+            missing_ok=read_only or (others is not None and not create),
             warn=warn,
             wait_seconds=wait_seconds,
             network_ok=network_ok,

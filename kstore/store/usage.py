@@ -148,7 +148,11 @@ def _kinds(session: Session, needed: set[str]) -> tuple[KindUsage, ...]:
 
 def _walk(directory: Path | str) -> Iterator[tuple[str, os.stat_result]]:
     """The directory and everything below it; blobs before what may be links to them."""
-    yield str(directory), os.lstat(directory)
+    try:
+        facts = os.lstat(directory)
+    except FileNotFoundError:
+        return  # a store that nobody has made yet, or a directory that was removed just now
+    yield str(directory), facts
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except (PermissionError, FileNotFoundError):

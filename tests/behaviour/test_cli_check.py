@@ -195,13 +195,6 @@ def test_a_lost_database_and_a_damaged_blob_are_repaired_in_one_go(
     assert run("--root", root, "check", "--deep").code == 0
 
 
-def test_a_store_that_is_not_there_is_not_made_by_a_repair(tmp_path: Path) -> None:
-    result = run("--root", tmp_path / "absent", "check", "--repair")
-    assert result.code == 10
-    assert "there is no store" in result.err
-    assert not (tmp_path / "absent").exists()
-
-
 def test_a_check_with_little_time_says_what_is_left(root: Path) -> None:
     result = run("--root", root, "check", "--max-time", "0.000001")
     assert result.code == 0

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from kstore.digest import Digest
-from kstore.errors import CancelledError, ConflictError, StorageError, StoreDamagedError
+from kstore.errors import (
+    CancelledError,
+    ConflictError,
+    NotFoundError,
+    StorageError,
+    StoreDamagedError,
+)
 from kstore.operations.working import make_container
 from kstore.platforms import Platform
 from kstore.store import RebuildReport, Store
@@ -540,7 +546,7 @@ def test_a_directory_that_is_no_store_is_not_rebuilt(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConflictError):
         rebuild(tmp_path)
-    with pytest.raises(StorageError, match="there is no store"):
+    with pytest.raises(NotFoundError, match="there is no store"):
         rebuild(tmp_path / "absent")
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
