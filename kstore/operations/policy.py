@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kstore.blobs import replace_file
-from kstore.errors import ConflictError, InvalidInputError, NotFoundError
+from kstore.errors import ConflictError, InvalidInputError, NotFoundError, StorageError
 from kstore.formats.spool import file_errors
 from kstore.interfaces import ImageReference
 from kstore.signing.policy import FilePolicy, read_policy_file
@@ -18,7 +18,16 @@ from kstore.signing.policyfile import ScopeCheck, load_policy, read_policy
 from kstore.signing.requirements import Keys
 from kstore.signing.rules import Rule
 
-__all__ = ["NewRule", "PolicyChange", "RuleOf", "change_policy", "parse_scope", "rule_of"]
+__all__ = [
+    "NewRule",
+    "PolicyChange",
+    "RuleOf",
+    "change_policy",
+    "is_ours_alone",
+    "parse_scope",
+    "rule_of",
+    "scope_text",
+]
 
 _DEFAULT = "default"
 _FRESH = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -60,6 +69,11 @@ def rule_of(policy: FilePolicy, reference: ImageReference) -> RuleOf:
     return RuleOf(rule, scopes if rule.file is not None else ())
 
 
+def scope_text(rule: Rule) -> str:
+    """What :func:`parse_scope` makes the rule's scope of."""
+    return _DEFAULT if rule.scope is None else f"{rule.transport}:{rule.scope}"
+
+
 def parse_scope(text: str, transports: Sequence[str]) -> tuple[str, str] | None:
     """Transport and scope of ``TRANSPORT:SCOPE``; a scope alone is docker's; None for ``default``.
 
@@ -71,6 +85,12 @@ def parse_scope(text: str, transports: Sequence[str]) -> tuple[str, str] | None:
     if colon and name in transports:
         return name, scope.removeprefix("//") if name == "docker" else scope
     return "docker", text
+
+
+def is_ours_alone(scope: tuple[str, str]) -> bool:
+    """Whether others refuse a whole file for such a scope, which kstore knows."""
+    transport, name = scope
+    return transport == "docker-archive" and name != ""
 
 
 def change_policy(
@@ -99,10 +119,15 @@ def change_policy(
             hint="run the command again",
         )
     target = file.resolve()
-    with file_errors(f"write the trust policy {file}"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        mode = target.stat().st_mode & 0o777 if data is not None else 0o644
-        replace_file(target, text.encode(), mode=mode)
+    try:
+        with file_errors(f"write the trust policy {file}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            mode = target.stat().st_mode & 0o777 if data is not None else 0o644
+            replace_file(target, text.encode(), mode=mode)
+    except StorageError as exc:
+        if file != files[0]:  # the machine's, of whose rules a new one would have none
+            exc.hint = f"install -D {file} {files[0]} makes one of your own, which counts instead"
+        raise
     return PolicyChange(file, created=data is None)
 
 

@@ -19,19 +19,21 @@ from kstore import mediatypes as mt
 from kstore.blobs import fsync_directory, storage_errors
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import KstoreError
+from kstore.errors import BlobNotFoundError, KstoreError, StorageError
 from kstore.manifest import MAX_MANIFEST_SIZE, Manifest, RawManifest, parse_index
 from kstore.reference import Named
 from kstore.store import schema
-from kstore.store.catalog import NameRow, Writer
+from kstore.store.catalog import Writer
 from kstore.store.containers import recover_rows
 from kstore.store.database import Database, database_errors, set_journal
 from kstore.store.examine import Reading, examine
+from kstore.store.fingerprints import BlobReader
+from kstore.store.incomplete import document_without_config
 from kstore.store.locks import LockClass, LockFile
-from kstore.store.naming import choose_member
 from kstore.store.publish import Document, put_document, read_document
 from kstore.store.reading import read_blob
 from kstore.store.reports import RebuildReport
+from kstore.store.restore import drop_remains, put_names, put_rows, put_unread_manifests
 from kstore.store.root import Root, open_root, remove_drafts
 from kstore.store.salvage import Evidence, gather
 from kstore.store.session import Session
@@ -75,7 +77,7 @@ def rebuild(
             finally:
                 database.close()
             understood = any(found.source == root.index.name for found in evidence.complete)
-            _install(root, draft, keep_index=not understood or bool(report.lost_names))
+            _install(root, draft, keep_index=not understood)
         finally:
             _remove(draft)
     return report
@@ -140,24 +142,24 @@ class _Rebuilding:
         self._unreadable: list[str] = []
         self._restored = 0
         self._lost: list[Named] = []
-        self._wanted = self._wanted_names()
+        self._wanted = evidence.wanted_names()
         self._names: dict[Digest, list[Named]] = {}
         for name, row in self._wanted.items():
             self._names.setdefault(row.target, []).append(name)
 
     def run(self, progress: Callable[[int], None]) -> RebuildReport:
         self._read_blobs(progress)
-        with self._session.write() as db:
-            self._correct_blobs(Writer(db))
         documents = self._documents()
         with self._session.write() as db:
             writer = Writer(db)
+            self._correct_blobs(writer)
             for document in documents:
                 self._put(writer, document)
-            self._put_rows(writer)
+            put_unread_manifests(self._session, writer, self._evidence, self._bad)
+            put_rows(writer, self._evidence)
             recover_rows(self._session, writer)
-            self._put_names(writer)
-            self._drop_remains(writer)
+            self._restored, self._lost = put_names(self._session, writer, self._wanted)
+            drop_remains(writer)
             writer.execute(
                 "UPDATE meta SET value = ? WHERE key = 'generation'",
                 [str(self._evidence.generation + 1)],
@@ -186,9 +188,9 @@ class _Rebuilding:
 
     def _documents(self) -> list[Document]:
         """Every manifest that is there and has no row, images before indexes."""
-        types: dict[Digest, str] = {}
-        for found in self._evidence.complete:
-            types |= found.types
+        entries = {
+            key: item for one in self._evidence.complete for key, item in one.entries.items()
+        }
         known = {row[0] for row in self._session.db.rows("SELECT digest FROM manifest")}
         small = [
             digest
@@ -196,26 +198,37 @@ class _Rebuilding:
             if facts.st_size <= MAX_MANIFEST_SIZE and str(digest) not in known
         ]
         candidates = {digest: data for digest in small if (data := self._object(digest))}
-        raws = _received(candidates, types)
+        raws = _received(candidates, entries)
         for raw in raws:  # what an index calls its members is how they were received
             if raw.is_index:
                 with contextlib.suppress(KstoreError):
-                    types |= {item.digest: item.media_type for item in parse_index(raw).manifests}
+                    entries |= {item.digest: item for item in parse_index(raw).manifests}
         documents = []
-        for raw in sorted(_received(candidates, types), key=lambda raw: raw.is_index):
+        for raw in sorted(_received(candidates, entries), key=lambda raw: raw.is_index):
             self._cancel.check()
+            document: Document | None
             try:
-                documents.append(read_document(self._session, raw))
+                document = read_document(self._session, raw)
             except KstoreError as error:
                 self._unreadable.append(f"manifest {raw.digest}: {error.message}")
+                document = document_without_config(raw, entries.get(raw.digest))
+            if document is not None:
+                documents.append(document)
         return documents
 
     def _object(self, digest: Digest) -> bytes | None:
         """The bytes of a blob that may be a manifest."""
-        with self._session.blobs.open(digest) as file:
-            if not file.read(64).lstrip().startswith(b"{"):
-                return None
-        data = read_blob(self._session, digest, cap=MAX_MANIFEST_SIZE)
+        try:
+            with BlobReader(self._session.blobs, digest) as file:
+                start = memoryview(bytearray(64))
+                if not bytes(start[: file.readinto(start)]).lstrip().startswith(b"{"):
+                    return None
+            data = read_blob(self._session, digest, cap=MAX_MANIFEST_SIZE)
+        except (BlobNotFoundError, StorageError):
+            # It was good a moment ago: a disk that fails may do so at any time.
+            del self._good[digest]
+            self._bad.append(digest)
+            return None
         return data if b'"schemaVersion"' in data else None
 
     def _put(self, writer: Writer, document: Document) -> None:
@@ -235,67 +248,6 @@ class _Rebuilding:
 
     def _want(self, writer: Writer, blob: Descriptor) -> None:
         writer.put_unusable_blob(blob, "suspect" if blob.digest in self._bad else "missing")
-
-    # ---- what no blob tells
-
-    def _put_rows(self, writer: Writer) -> None:
-        for table, rows in self._evidence.rows.items():
-            for row in rows:
-                places = ", ".join("?" * len(row))
-                # One that contradicts the schema, or names a blob that is gone, tells nothing.
-                with contextlib.suppress(sqlite3.Error):
-                    writer.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", row)  # noqa: S608
-
-    def _put_names(self, writer: Writer) -> None:
-        """Every name means what the last one that knew it said."""
-        wanted = self._wanted
-        before = set(map(Named.parse, writer.column("SELECT name FROM name")))
-        for name in before - set(wanted):
-            writer.execute("DELETE FROM protection WHERE name = ?", [str(name)])
-            writer.drop_name(str(name), self._session.command)
-        for name, row in wanted.items():
-            kinds = writer.column("SELECT kind FROM manifest WHERE digest = ?", [str(row.target)])
-            if not kinds:
-                self._lost.append(name)
-                continue
-            manifest: Digest | None = row.target
-            if kinds == ["index"]:
-                chosen = row.manifest if _has_manifest(writer, row.manifest) else None
-                manifest = chosen or choose_member(writer, row.target)
-            via = row.via if _has_manifest(writer, row.via) else None
-            writer.move_name(name, NameRow(row.target, manifest, via), self._session.command)
-            self._restored += 1
-
-    def _wanted_names(self) -> dict[Named, NameRow]:
-        lists = self._evidence.complete
-        wanted = dict(lists[-1].names) if lists else {}
-        for older in lists[:-1]:
-            for name, row in older.names.items():
-                shown = wanted.get(name)
-                # index.json shows the image in place of an index that is not all there.
-                if shown is not None and shown.via is None and shown.target == row.manifest:
-                    wanted[name] = row
-        if self._evidence.leftover is not None:
-            wanted |= self._evidence.leftover.names
-        return wanted
-
-    def _drop_remains(self, writer: Writer) -> None:
-        """Forget what a backup still knew and is gone: removed since, or lost without a trace."""
-        writer.execute(
-            "DELETE FROM manifest WHERE digest IN (SELECT digest FROM blob WHERE state = 'missing')"
-            " AND NOT EXISTS (SELECT 1 FROM name n WHERE manifest.digest"
-            "   IN (n.target, n.manifest, n.via))"
-        )
-        writer.execute(
-            "DELETE FROM image WHERE id NOT IN"
-            " (SELECT image_id FROM manifest WHERE image_id IS NOT NULL)"
-        )
-        writer.execute(
-            "DELETE FROM blob WHERE state <> 'present' AND digest NOT IN (SELECT digest FROM"
-            " manifest) AND digest NOT IN (SELECT child FROM edge WHERE role IN ('config','layer'))"
-        )
-        for image_id in writer.column("SELECT id FROM image"):
-            writer.measure_image(image_id)
 
     def _report(self) -> RebuildReport:
         images, blobs, damaged = self._session.db.row(
@@ -317,16 +269,13 @@ class _Rebuilding:
         )
 
 
-def _received(candidates: dict[Digest, bytes], types: dict[Digest, str]) -> list[RawManifest]:
+def _received(
+    candidates: dict[Digest, bytes], entries: dict[Digest, Descriptor]
+) -> list[RawManifest]:
     """Those of the blobs that are manifests."""
     raws = []
     for digest, data in candidates.items():
+        media_type = entries[digest].media_type if digest in entries else None
         with contextlib.suppress(KstoreError):
-            raws.append(RawManifest.receive(data, types.get(digest), digest))
+            raws.append(RawManifest.receive(data, media_type, digest))
     return raws
-
-
-def _has_manifest(writer: Writer, digest: Digest | None) -> bool:
-    return digest is not None and bool(
-        writer.column("SELECT 1 FROM manifest WHERE digest = ?", [str(digest)])
-    )

@@ -91,6 +91,7 @@ ProblemKind = Literal[
     "database",
     "index-json",
     "layout",
+    "provenance",
     "odd-file",
 ]
 
@@ -139,6 +140,11 @@ class DamagedBlob:
     blob: Descriptor
     images: tuple[str, ...]
     repositories: tuple[str, ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The name of the blob."""
+        return self.blob.digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class Session:
         self.wait_seconds = wait_seconds
         self.meanings: Callable[[str], Iterable[Named]] = lambda short: ()
         self.changed = False  # names or manifests: index.json is behind
+        self.notes: list[bytes] = []  # lines that the file provenance lacks
         self._held = held
         self._warn = warn
         self.reserve_used = False

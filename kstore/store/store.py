@@ -94,12 +94,14 @@ class Store(StoreReader):
         return self._session.read_only
 
     def close(self) -> None:
-        """Bring index.json up to date if names changed, and close the database.
+        """Bring index.json and provenance up to date if there is something new, and close the
+        database.
 
         The changes are committed already, so a failure to show them there is only a warning.
         """
         session = self._session
         try:
+            self._note()
             if session.changed:
                 session.changed = False
                 from kstore.store import layout
@@ -111,6 +113,18 @@ class Store(StoreReader):
             session.close()
             if self._others is not None:
                 self._others.close()
+
+    def _note(self) -> None:
+        """Write down where blobs came from, and signatures."""
+        session = self._session
+        if not session.notes:
+            return
+        from kstore.store.provenance import append_notes
+
+        try:
+            append_notes(session)
+        except StorageError as exc:
+            session.warn(f"provenance will be behind until the next check: {exc}")
 
     def __enter__(self) -> Self:
         return self
@@ -272,5 +286,6 @@ class Store(StoreReader):
         """Bring index.json up to date now."""
         from kstore.store import layout
 
+        self._note()
         layout.refresh_index(self._session)
         self._session.changed = False

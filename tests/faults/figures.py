@@ -24,7 +24,7 @@ from tests.faults.fuzztargets import TARGETS
 from tests.faults.hostile import ARCHIVES, MANIFESTS
 from tests.faults.powerscenes import STEPS, cut_scene
 from tests.faults.races import RACES
-from tests.faults.scenes import OPERATIONS, REPAIRS, Scene, fast_directory
+from tests.faults.scenes import FETCHES, OPERATIONS, REPAIRS, Scene, fast_directory
 from tests.faults.sweeps import FAULTS, faults_of, sweep
 from tests.support.faultserver import FaultServer
 from tests.support.forkserver import ForkServer
@@ -52,13 +52,14 @@ def _table(head: list[str], rows: list[list[object]]) -> Iterator[str]:
 
 def _calls(scene: Scene) -> Iterator[str]:
     rows, total, wrong = [], 0, 0
-    for operation in (*OPERATIONS, *REPAIRS):
+    for operation in (*OPERATIONS, *REPAIRS, *FETCHES):
         row: list[object] = [operation.name]
         for fault in FAULTS:
             if fault not in faults_of(operation):
                 row.append("-")
                 continue
-            done = sweep(scene, operation, fault, every=_EVERY)
+            at_most = None if _EVERY else operation.points
+            done = sweep(scene, operation, fault, at_most=at_most, every=_EVERY)
             row.append(done.happened)
             total, wrong = total + done.happened, wrong + len(done.violations)
             sys.stderr.writelines(f"{violation}\n" for violation in done.violations)

@@ -16,8 +16,9 @@ __all__ = ["Event", "events_of", "order_violations"]
 _CALL = re.compile(r"\d+ +(?P<call>[a-z_0-9]+)\((?P<rest>.*)")
 _DESCRIPTOR = re.compile(r"\d+<(?P<path>[^>]*)>")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_WRITES = {"write", "pwrite64", "writev", "pwritev", "ftruncate", "fallocate"}
+_WRITES = {"write", "pwrite64", "writev", "pwritev", "sendfile", "ftruncate", "fallocate"}
 _SYNCS = {"fsync", "fdatasync"}
+_DATABASE = "db/kstore.db"
 _WRITING = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|O_TRUNC")
 
 
@@ -71,6 +72,12 @@ def order_violations(
             yield from _unsynced(event, before)
             if not _synced(later, "") and not _synced(later, str(root)):
                 yield "the name index.json is not made durable"
+        elif event.kind == "rename" and event.target == _DATABASE:
+            yield from _unsynced(event, before)
+            if any(other.kind == "write" and other.path == _DATABASE for other in before):
+                yield f"{_DATABASE} is written in place"
+            if not _synced(_until_said(later), "db"):
+                yield f"the name {_DATABASE} is not made durable before standard output speaks"
         elif event.kind == "unlink" and event.path.startswith("blobs/"):
             if not _synced(before, "db/kstore.db-wal"):
                 yield f"{event.path} is removed before the rows are, durably"
@@ -114,6 +121,11 @@ def _opened(event: Event, outside: Sequence[Path]) -> Iterator[str]:
         Path(event.path).is_relative_to(directory) for directory in outside
     ):
         yield f"{event.path} is written, outside of the store"
+
+
+def _until_said(events: Sequence[Event]) -> Sequence[Event]:
+    kinds = [event.kind for event in events]
+    return events[: kinds.index("say")] if "say" in kinds else events
 
 
 def _synced(events: Sequence[Event], path: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.hostile import ARCHIVES
 from tests.faults.races import RACES
-from tests.faults.scenes import OPERATIONS, REPAIRS
+from tests.faults.scenes import FETCHES, OPERATIONS, REPAIRS
 from tests.faults.sweeps import faults_of
 from tests.faults.test_limits import CLOCKS
 from tests.support.powercuts import DISKS
@@ -23,13 +23,14 @@ _REPAIRED = {operation.name for operation in REPAIRS}
 TRIED_WITH = {
     "calls": {
         f"{operation}-{fault}"
-        for operation in (*OPERATIONS, *REPAIRS)
+        for operation in (*OPERATIONS, *REPAIRS, *FETCHES)
         for fault in faults_of(operation)
     },
     "cut": {f"{disk}-{command}" for disk in DISKS for command in _COMMANDS | _REPAIRED},
-    "size": _COMMANDS - {"push", "check"},
+    "size": (_COMMANDS | _REPAIRED) - {"push", "check"},
     "clock": {f"{clock}-{command}" for clock in CLOCKS for command in _COMMANDS | _REPAIRED},
-    **dict.fromkeys(("page", "gone", "prune", "many", "foreign", "network"), _COMMANDS),
+    **dict.fromkeys(("page", "gone"), _COMMANDS),
+    **dict.fromkeys(("prune", "many", "foreign", "network"), _COMMANDS | _REPAIRED),
     "archive": set(ARCHIVES),
     "race": set(RACES),
 }

@@ -43,7 +43,7 @@ def command(
     """
     from kstore.operations.sign import image_reference, sign_image
 
-    if not signing.gpg_keys and signing.sigstore_key is None:
+    if not signing.given:
         raise click.UsageError(
             "--sign-by or --sign-by-sigstore-private-key says whose signature it is to be"
         )
