@@ -143,6 +143,11 @@ class _Sum:
         self._aliases.update(aliases)
         for table in _tables(document, "registry", str(file)):
             registry = self._registry(table, file)
+            before = self._registries.get(registry.prefix)
+            if before is not None and before.file is file:
+                self._warnings.append(
+                    f"{file}: of the tables for {registry.prefix}, the last counts"
+                )
             self._registries[registry.prefix] = registry
 
     def result(self) -> RegistriesConf:

@@ -202,7 +202,7 @@ class _Attempt:
         self._places = tuple(places)
         self._outages = outages
         self._blob = blob
-        self._reasons: list[str] = []
+        self._reasons = [place.besides for place in places if place.besides is not None]
         self.errors: list[tuple[Place, KstoreError]] = []
 
     def __iter__(self) -> Iterator[Place]:
@@ -215,7 +215,7 @@ class _Attempt:
 
     def failed(self, place: Place, error: KstoreError) -> None:
         """Note why ``place`` could not help; a cancel, and the failure of an only place, go on."""
-        if isinstance(error, CancelledError) or len(self._places) == 1:
+        if isinstance(error, CancelledError) or (len(self._places) == 1 and not self._reasons):
             raise error
         self._outages.note(place, error)
         self.errors.append((place, error))

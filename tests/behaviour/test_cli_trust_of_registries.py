@@ -247,6 +247,27 @@ def test_a_blocked_registry_is_not_asked_by_anybody(
     assert server.connections == 0
 
 
+def test_mirrors_of_a_blocked_registry_serve_and_it_is_not_asked(
+    root: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    text = registry(
+        "registry.test", server.host, other.host, more="insecure = true\nblocked = true"
+    )
+    file = configure(text)
+    result = kstore(root, "pull", "--quiet", NAME)
+    assert (result.code, result.out.strip()) == (0, IMAGE.id), result.err
+    other.manifests.clear()
+    result = kstore(root, "pull", NAME)
+    assert result.code == 3
+    assert f"{other.host} has no manifest team/app:v1 (registry.test/team/app " in result.err
+    assert f"is blocked: {file} blocks the registry registry.test" in result.err
+    blocked = registry(server.host, server.host, more="insecure = true\nblocked = true")
+    configure(registry("registry.test", f"{server.host}/x", more="insecure = true") + blocked)
+    result = kstore(root, "pull", NAME)
+    assert (result.code, f"{server.host}/x/team/app is blocked" in result.err) == (7, True)
+    assert server.connections == 0
+
+
 def test_a_users_own_configuration_is_read_and_what_is_odd_is_told(
     root: Path, server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
