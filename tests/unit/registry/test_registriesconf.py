@@ -217,15 +217,15 @@ def test_the_first_main_file_is_read_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "alone", "found"),
+    ("own", "old", "found"),
     [
         (True, True, ["u.io", "u.io"]),
         (True, False, ["u.io", "s.io"]),
         (False, True, ["u.io", "s.io"]),
     ],
 )
-def test_a_users_own_files_may_count_alone_as_they_did_before_podman_6(
-    tmp_path: Path, own: bool, alone: bool, found: list[str]
+def test_files_may_count_by_the_rules_before_podman_6(
+    tmp_path: Path, own: bool, old: bool, found: list[str]
 ) -> None:
     system, user = tmp_path / "system.d", tmp_path / "user.d"
     for directory, text in (
@@ -238,8 +238,13 @@ def test_a_users_own_files_may_count_alone_as_they_did_before_podman_6(
         (tmp_path / "own").write_text(table("b.io", "u.io"))
     (tmp_path / "etc").write_text("")
     main = (tmp_path / "own", tmp_path / "etc")
-    read = load_registries(RegistriesPaths(main, (system, user), own_alone=alone))
+    read = load_registries(RegistriesPaths(main, (system, user), old_rules=old))
     assert [read.places(Named.parse(f"{name}.io/x:1"))[0].named.domain for name in "ab"] == found
+    (tmp_path / "only").write_text(table("c.io", "o.io"))
+    read = load_registries(
+        RegistriesPaths(main, (system, user), only=tmp_path / "only", old_rules=old)
+    )
+    assert sorted(read.registries) == (["a.io", "b.io", "c.io"] if old else ["c.io"])
 
 
 def test_a_file_given_by_name_must_exist_and_counts_alone(tmp_path: Path) -> None:
