@@ -20,6 +20,7 @@ __all__ = ["MAX_PAYLOAD", "make_payload", "parse_payload"]
 MAX_PAYLOAD = 1 << 20
 
 _TYPE = "atomic container signature"
+_LATEST = 1 << 63  # what other readers have room for
 
 
 def make_payload(digest: Digest, reference: str, *, creator: str, timestamp: int) -> bytes:
@@ -76,5 +77,5 @@ def _check_optional(optional: dict[str, Any]) -> None:
     if not isinstance(creator, str):
         raise BadSignatureError("has a payload whose creator is not text")
     whole = isinstance(timestamp, int) or (isinstance(timestamp, float) and timestamp.is_integer())
-    if isinstance(timestamp, bool) or not whole:
+    if isinstance(timestamp, bool) or not whole or not -_LATEST <= timestamp < _LATEST:
         raise BadSignatureError("has a payload whose timestamp is not a whole number")
