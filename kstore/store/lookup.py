@@ -57,15 +57,24 @@ def find_image(session: Session, text: str, *, pullable: bool = True) -> Found:
             found = _by_prefix(session, text)
     found = found or _by_meaning(session, text)
     if found is None:
-        from kstore.store.suggestions import nearest
-
-        near = nearest(session, text)
-        like_id = len(text) >= SHORT_ID_LENGTH and _ID.fullmatch(text)
-        other = f"kstore pull {text[:300]}" if pullable and not like_id else "kstore images"
         raise ImageNotFoundError(
-            f"no image {text!r:.300} in the store", hint=f"did you mean {near}?" if near else other
+            f"no image {text!r:.300} in the store", hint=_way_out(session, text, pullable=pullable)
         )
     return found
+
+
+def _way_out(session: Session, text: str, *, pullable: bool) -> str:
+    """What helps somebody who named an image that is not there."""
+    from kstore.store.suggestions import nearest
+
+    if near := nearest(session, text):
+        return f"did you mean {near}?"
+    try:
+        Named.parse(text)
+    except InvalidReferenceError:  # such as NAME@ID
+        pullable = False
+    like_id = len(text) >= SHORT_ID_LENGTH and _ID.fullmatch(text)
+    return f"kstore pull {text[:300]}" if pullable and not like_id else "kstore images"
 
 
 def elsewhere(found: Found) -> UnsupportedError:

@@ -505,6 +505,23 @@ def test_an_image_whose_config_is_damaged_is_reported(root: Path) -> None:
     assert any(str(ONE.raw.digest) in text for text in report.not_understood)
 
 
+@pytest.mark.parametrize("backup", ["none", "old"])
+def test_the_log_of_names_is_read_from_the_damaged_database(root: Path, backup: str) -> None:
+    filled(root)
+    with Store.open(root) as store:
+        if backup == "old":
+            store.prune(only_images=())
+        store.tag(store.find_image("two"), [named("one")])
+        store.untag(named("two"))
+        before = store.name_log()
+    spoil_page("blob")(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        log = store.name_log()
+    assert [change for change in log if change in before] == before
+    assert {change.command for change in log[: len(log) - len(before)]} <= {""}
+
+
 @pytest.mark.parametrize("damage", [lose, spoil_page("blob")], ids=["lost", "blob"])
 def test_working_containers_stay(root: Path, damage: Callable[[Path], None]) -> None:
     filled(root)
