@@ -286,7 +286,8 @@ def open_image(reference: ImageReference, policy: TrustPolicy) -> Image:
 def _read_small(source: ImageSource, descriptor: Descriptor) -> bytes:
     while True:
         try:
-            with VerifiedStream(source.open_blob(descriptor), descriptor) as stream:
+            opened = source.open_blob(descriptor)
+            with VerifiedStream(opened, descriptor, remedy=source.remedy) as stream:
                 return read_limited(stream, MAX_CONFIG_SIZE, f"blob {descriptor.digest}")
         except IntegrityError:
             if source.refute(descriptor.digest) is None:

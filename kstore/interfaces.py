@@ -98,6 +98,9 @@ class BlobSource(ByteStream, Protocol):
 class BlobOpener(Protocol):
     """Anything that blobs can be read from; see :meth:`ImageSource.open_blob`."""
 
+    #: The command to try where its bytes are wrong; None where none helps.
+    remedy: str | None = None
+
     def open_blob(
         self,
         descriptor: Descriptor,
@@ -180,6 +183,9 @@ class ImageSource(Protocol):
     @abstractmethod
     def traits(self) -> SourceTraits:
         """What this source can do."""
+
+    #: The command to try where its bytes are wrong; None where none helps.
+    remedy: str | None = None
 
     @property
     def named_digest(self) -> Digest | None:

@@ -22,6 +22,7 @@ from kstore.copier.recompress import spool_directory
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     BlobNotFoundError,
     DigestMismatchError,
     ImageNotFoundError,
@@ -85,6 +86,8 @@ class _Layer:
 
 class CopySource(ImageSource):
     """Reads the image that a recipe makes, and keeps its base from being collected meanwhile."""
+
+    remedy: str | None = REPAIR
 
     def __init__(self, reference: ImageReference, store: Store, recipe: Recipe) -> None:
         self._reference = reference

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     ImageNotFoundError,
     InvalidInputError,
     NotFoundError,
@@ -111,6 +112,6 @@ def _target(entry: LogEntry) -> Digest:
     if not entry.manifest.complete and not entry.manifest.is_index:
         raise StoreDamagedError(
             f"what {entry.place} was, {digest}, is in the store with blobs missing",
-            hint="kstore check --repair",
+            hint=REPAIR,
         )
     return digest

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
-from kstore.errors import StorageFullError, StoreDamagedError
+from kstore.errors import REPAIR, StorageFullError, StoreDamagedError
 from kstore.reference import Named
 from kstore.store.catalog import Writer
 from kstore.store.containers import remove_tree, sweep_abandoned
@@ -138,7 +138,7 @@ def _check_trustworthy(session: Session) -> None:
     if answer != "ok":
         raise StoreDamagedError(
             f"the database {session.root.database} is damaged, so nothing was pruned: {answer}",
-            hint="kstore check --repair",
+            hint=REPAIR,
         )
 
 

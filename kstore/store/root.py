@@ -29,6 +29,7 @@ from pathlib import Path
 
 from kstore.blobs import fsync_directory, replace_file, storage_errors
 from kstore.errors import (
+    REPAIR,
     ConflictError,
     NotFoundError,
     StorageError,
@@ -278,7 +279,7 @@ def _check_content(root: Root, lost_ok: bool) -> bool:
             return True
         raise StoreDamagedError(
             f"the database of {root.path} is gone, but its blobs are there",
-            hint="kstore check --repair",
+            hint=REPAIR,
         )
     return False
 

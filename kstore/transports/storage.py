@@ -10,6 +10,7 @@ from types import TracebackType
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     BlobNotFoundError,
     ImageNotFoundError,
     IntegrityError,
@@ -173,6 +174,8 @@ class StorageReference(ImageReference):
 class StorageSource(ImageSource):
     """Reads one stored image, and keeps it from being collected meanwhile."""
 
+    remedy: str | None = REPAIR
+
     def __init__(self, reference: StorageReference) -> None:
         self._store = reference.home.store
         self.found: Found = self._store.find_image(reference.text)
@@ -225,14 +228,13 @@ class StorageSource(ImageSource):
         on_retry: RetrySink | None = None,
     ) -> BlobSource:
         try:
-            file = self._store.open_blob(descriptor.digest)
+            return FileBlob(self._store.open_blob(descriptor.digest), offset)
         except BlobNotFoundError as exc:
             raise StoreDamagedError(
                 f"image {self.found.image.short_id} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check --repair",
+                hint=REPAIR,
             ) from exc
-        return FileBlob(file, offset)
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return tuple(f"{host}/{path}" for host, path in self._store.origins(digest))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     BlobNotFoundError,
     ManifestNotFoundError,
     StoreDamagedError,
@@ -69,6 +70,8 @@ class StoredArtifact(ImageReference):
 class StoredArtifactSource(ImageSource):
     """Reads a stored manifest, and keeps it from being collected meanwhile."""
 
+    remedy: str | None = REPAIR
+
     def __init__(self, reference: StoredArtifact) -> None:
         self._reference = reference
         self._store = reference.home.store
@@ -125,7 +128,7 @@ class StoredArtifactSource(ImageSource):
             raise StoreDamagedError(
                 f"manifest {self._reference.digest} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check",
+                hint=REPAIR,
             ) from exc
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
