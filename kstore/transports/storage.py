@@ -164,7 +164,9 @@ class StorageReference(ImageReference):
                 raise elsewhere(found)
             name = found.name if name is not None else None
         if name is None:
-            raise InvalidReferenceError(f"{self.text!r} is not an image name", hint="kstore rmi")
+            raise InvalidReferenceError(
+                f"{self.text!r} is not an image name", hint=f"kstore rmi {self.text}"
+            )
         store.remove_name(name)
 
 
