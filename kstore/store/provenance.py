@@ -23,7 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from kstore import strictjson
-from kstore.blobs import fsync_directory, replace_file, storage_errors, write_all
+from kstore.blobs import (
+    fsync_directory,
+    remove_leftovers,
+    replace_file,
+    storage_errors,
+    write_all,
+)
 from kstore.digest import Digest
 from kstore.errors import KstoreError
 from kstore.reference import Named
@@ -134,6 +140,7 @@ def rewrite(session: Session) -> None:
     with session.locks.lock(LockClass.LAYOUT, wait_seconds=session.wait_seconds, what=str(path)):
         wanted = b"".join(recorded(session).lines())
         with storage_errors(f"write {path}"):
+            remove_leftovers(path)
             if not _holds(path, wanted):
                 replace_file(path, wanted, mode=_MODE)
 

@@ -69,7 +69,7 @@ _FILES = ("oci-layout", "index.json", "locks", "ballast")
 #: There as soon as there is something to be told.
 _MORE_FILES = ("provenance",)
 #: A fresh file system has the first; another process that makes this store, the others.
-_PASSING = ("lost+found", ".oci-layout.", ".index.json.")
+_PASSING = ("lost+found", ".oci-layout.", ".index.json.", ".provenance.")
 
 
 @dataclass(frozen=True, slots=True)
