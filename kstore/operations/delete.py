@@ -58,6 +58,8 @@ def delete_image(
     transport, NotFoundError, UnsupportedError where nothing can be deleted.
     """
     options = options or DeleteOptions()
+    if not text:
+        raise InvalidInputError("the image name is empty")
     split = split_transport(text)
     if split is None:
         raise InvalidInputError(

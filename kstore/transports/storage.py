@@ -12,7 +12,6 @@ from kstore.digest import Digest
 from kstore.errors import (
     REPAIR,
     BlobNotFoundError,
-    ImageNotFoundError,
     IntegrityError,
     InvalidInputError,
     InvalidReferenceError,
@@ -152,23 +151,19 @@ class StorageReference(ImageReference):
         return StorageDestination(self)
 
     def delete(self) -> None:
-        """Remove the name that :meth:`~kstore.store.Store.find_image` finds, and the image with
-        its last name."""
+        """Remove the name, of whatever, that reading finds, and an image with its last name."""
         store = self.home.store
-        try:
-            found = store.find_image(self.text, pullable=False)
-        except (ImageNotFoundError, StoreDamagedError):
-            record = store.find_name(self.text) if self.named is not None else None
-            if record is None:  # or of an artifact, an empty index, or what cannot be read
-                raise
-            name: Named | None = record.name
-        else:
-            if found.image.location is not None:
-                raise elsewhere(found)
-            name = found.name if self.named is not None else None
-        if name is None:
-            raise InvalidReferenceError(f"{self.text!r} is not an image name", hint="kstore rmi")
-        store.remove_name(name)
+        if self.named is not None and (record := store.find_name(self.text)) is not None:
+            store.remove_name(record.name)
+            return
+        found = store.find_image(self.text, pullable=False)
+        if found.image.location is not None:
+            raise elsewhere(found)
+        if self.named is None or found.name is None:
+            raise InvalidReferenceError(
+                f"{self.text!r} is not an image name", hint=f"kstore rmi {self.text}"
+            )
+        store.remove_name(found.name)
 
 
 class StorageSource(ImageSource):
