@@ -12,6 +12,7 @@ from kstore.copier.progress import Event, ProgressSink, ignore
 from kstore.errors import InvalidInputError, InvalidReferenceError, NotFoundError, RemoteError
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
+from kstore.operations.attached import Place
 from kstore.operations.carry import carry
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
@@ -39,6 +40,7 @@ def copy(
     policy: TrustPolicy = ACCEPT_ANYTHING,
     retries: int = 0,
     with_referrers: bool = False,
+    attached: Place | None = None,
     progress: ProgressSink = ignore,
     cancel: Cancel | None = None,
 ) -> CopyResult:
@@ -46,7 +48,8 @@ def copy(
 
     ``policy``: which images are trusted; ``retries``: further attempts after a failure of the
     network; ``with_referrers``: also what is attached to the image, whose digest must not change
-    then.  InvalidInputError if both are the same image and nothing about it is to change.
+    then; ``attached``: the same, found in a place that is open already.  InvalidInputError if both
+    are the same image and nothing about it is to change.
     """
     options = options or CopyOptions()
     if _is_same(source, destination) and not _changes(options):
@@ -63,6 +66,7 @@ def copy(
             policy,
             options,
             with_referrers=with_referrers,
+            attached=attached,
             facts=facts,
             progress=progress,
             cancel=cancel,

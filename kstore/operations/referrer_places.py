@@ -19,7 +19,7 @@ from kstore.transports.oci_archive import OciArchiveReference
 from kstore.transports.storage import StorageReference
 from kstore.transports.stored_artifact import StoredArtifact
 
-__all__ = ["open_place"]
+__all__ = ["open_place", "shared_place"]
 
 
 @contextlib.contextmanager
@@ -35,6 +35,12 @@ def open_place(reference: ImageReference, *, new: bool = False) -> Iterator[Plac
             yield _place_of(opened)
     else:
         yield _place_of(reference)
+
+
+def shared_place(reference: ImageReference) -> Place | None:
+    """A place for all images beside this one, which tells what is attached to each without looking
+    through everything again; None where one image's says nothing of others."""
+    return directory_place(reference) if isinstance(reference, OciReference) else None
 
 
 def _place_of(reference: ImageReference) -> Place:

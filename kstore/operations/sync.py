@@ -23,8 +23,9 @@ from kstore.errors import (
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
 from kstore.manifest.attached import is_referrers_tag
+from kstore.operations.attached import Place
 from kstore.operations.copy import copy, parse_end
-from kstore.operations.referrer_places import open_place
+from kstore.operations.referrer_places import open_place, shared_place
 from kstore.operations.sync_changes import ask, held_digest, lacks_anything, wanted_digest
 from kstore.operations.sync_places import SyncItem, destination_text, find_images, make_parents
 from kstore.operations.tag_filters import TagFilter
@@ -224,9 +225,12 @@ class _Team:
     def _work(self) -> None:
         try:
             with self._open() as (here, there):
+                attached: Place | None = None
                 while not self._enough.is_set() and not self._todo.empty():
                     number, pair = self._todo.get_nowait()
-                    result = self._sync(here, there, pair)
+                    if attached is None and self._options.with_referrers:
+                        attached = shared_place(parse_end(here, pair[0]))  # all are in one layout
+                    result = self._sync(here, there, pair, attached)
                     if result.error is not None and not self._options.keep_going:
                         self._enough.set()
                     self._done.put((number, result))
@@ -237,22 +241,35 @@ class _Team:
         finally:
             self._done.put(None)
 
-    def _sync(self, here: Transports, there: Transports, pair: _Pair) -> Synced:
+    def _sync(
+        self, here: Transports, there: Transports, pair: _Pair, attached: Place | None
+    ) -> Synced:
         try:
-            return self._bring(pair, parse_end(here, pair[0]), parse_end(there, pair[1]))
+            return self._bring(pair, parse_end(here, pair[0]), parse_end(there, pair[1]), attached)
         except CancelledError:
             raise
         except KstoreError as error:
             return Synced(*pair, "failed", None, error)
 
-    def _bring(self, names: _Pair, source: ImageReference, destination: ImageReference) -> Synced:
+    def _bring(
+        self,
+        names: _Pair,
+        source: ImageReference,
+        destination: ImageReference,
+        attached: Place | None,
+    ) -> Synced:
         self._cancel.check()
         options, copying = self._options, self._options.copying
         wanted = wanted_digest(source, copying)
         held = held_digest(destination, whole=copying.instances == "all")
         there = held == wanted
         if there and not lacks_anything(
-            source, destination, copying, options.policy, with_referrers=options.with_referrers
+            source,
+            destination,
+            copying,
+            options.policy,
+            with_referrers=options.with_referrers,
+            attached=attached,
         ):
             return Synced(*names, "unchanged", wanted)
         if options.dry_run:
@@ -267,6 +284,7 @@ class _Team:
             policy=options.policy,
             retries=options.retries,
             with_referrers=options.with_referrers,
+            attached=attached,
             progress=self._progress,
             cancel=self._cancel,
         )

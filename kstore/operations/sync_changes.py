@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from kstore.copier import CopyOptions, CopyResult
 from kstore.copier.selection import Selection, select
 from kstore.digest import Digest
@@ -10,6 +12,7 @@ from kstore.image import TrustPolicy, UnparsedImage, choose_member
 from kstore.interfaces import ImageReference
 from kstore.manifest import RawManifest, parse_index
 from kstore.mediatypes import INDEXES
+from kstore.operations.attached import Place
 from kstore.operations.referrer_places import open_place
 from kstore.operations.referrers import missing_referrers
 from kstore.platforms import host_platform
@@ -70,9 +73,10 @@ def lacks_anything(
     policy: TrustPolicy,
     *,
     with_referrers: bool,
+    attached: Place | None = None,
 ) -> bool:
     """Whether a destination that has the manifest lacks a signature of it, or ``with_referrers``
-    something that is attached to it.
+    something that is attached to it (at the source: ``attached``, if that is open already).
 
     ``policy`` is asked once more: whoever tightened it, or took a key away, must hear of images
     that it does not admit any more.  Signatures are compared where it may look at them, and
@@ -87,7 +91,8 @@ def lacks_anything(
         result = CopyResult(selection.top, selection.via)
     if not with_referrers:
         return False
-    with open_place(source) as origin, open_place(destination) as target:
+    opened = open_place(source) if attached is None else contextlib.nullcontext(attached)
+    with opened as origin, open_place(destination) as target:
         return next(missing_referrers(origin, target, result, copying), None) is not None
 
 

@@ -5,6 +5,7 @@ damaged or gone: from index.json, from the backups, and from what of the damaged
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ __all__ = ["Evidence", "NameList", "gather", "read_index"]
 
 #: Largest index.json that is read: some hundred thousand names (bytes).
 _MAX_INDEX = 256 << 20
+_TIME = re.compile(r"[0-9]{1,18}")  # anything else is no time, and perhaps no integer of SQLite
 #: Tables whose rows cannot be found out from blobs, and the columns that make a row.
 _OTHER_TABLES = {
     "container": ("id", "name", "image_id", "manifest", "created_at"),
@@ -237,4 +239,5 @@ def _take_entry(entry: Descriptor, found: NameList) -> None:
     target = _maybe(told.get(TARGET)) or entry.digest
     found.names[name] = NameRow(target, leads_to, _maybe(told.get(VIA)))
     if PROTECTED in told and found.protected is not None:
-        found.protected[name] = int(told[PROTECTED])
+        since = told[PROTECTED]
+        found.protected[name] = int(since) if _TIME.fullmatch(since) else 0

@@ -15,6 +15,7 @@ and nobody replaces it.  Readers take none; they see the old index.json or the n
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -98,6 +99,10 @@ class LayoutFiles(Protocol):
             return None
 
 
+#: Who goes through the images of a layout asks for the same index again with each.
+_parsed = functools.lru_cache(maxsize=2)(LayoutIndex.parse)
+
+
 class LayoutDirectory(LayoutFiles):
     """The layout in the directory ``path``."""
 
@@ -123,7 +128,7 @@ class LayoutDirectory(LayoutFiles):
         what = f"{LAYOUT_FILE} of {self.where}"
         mark = read_small_file(self.path / LAYOUT_FILE, MAX_LAYOUT_MARK, what)
         check_layout_mark(mark, self.where)
-        return LayoutIndex.parse(data, self.where)
+        return _parsed(data, self.where)
 
     def exists(self) -> bool:
         """Whether it is a layout already, perhaps one without images."""

@@ -297,6 +297,13 @@ def test_rmi_ignores_what_is_not_there_where_that_is_wanted(root: Path) -> None:
     assert (result.code, result.out) == (4, "")
 
 
+def test_rmi_ignores_that_there_is_no_store_where_that_is_wanted(tmp_path: Path) -> None:
+    place = tmp_path / "none"
+    result = run("--root", place, "rmi", "--ignore", "busybox")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert not place.exists()
+
+
 @pytest.mark.parametrize("command", ["rmi", "untag", "unprotect", "delete kstore:"])
 def test_who_takes_away_what_is_not_there_is_sent_to_the_list(root: Path, command: str) -> None:
     result = run("--root", root, *f"{command} zebra".replace(": ", ":").split())

@@ -8,7 +8,7 @@ from kstore.cli.grammar import declare
 from kstore.cli.options import filter_option, image_argument
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
-from kstore.errors import ImageNotFoundError
+from kstore.errors import ImageNotFoundError, NotFoundError
 
 __all__ = ["command"]
 
@@ -49,7 +49,13 @@ def command(
     """
     from kstore.operations.rmi import remove_images
 
-    with session.open_store("rmi", create=False) as store:
+    try:
+        opened = session.open_store("rmi", create=False)
+    except NotFoundError:
+        if ignore:  # where there is no store, there is no image
+            return
+        raise
+    with opened as store:
         result = remove_images(store, images, filters=filters, force=force, all_images=all_images)
     for report in result.reports:
         for name in report.untagged:

@@ -14,14 +14,16 @@ from kstore.app import App, RegistryOptions, TrustOptions
 from kstore.copier import CopyOptions
 from kstore.digest import Digest
 from kstore.errors import PolicyRejectedError, UnsupportedError
+from kstore.formats.layout_attached import subjects_of
 from kstore.image import TrustPolicy
+from kstore.operations import layout_places
 from kstore.operations.referrers import list_referrers
 from kstore.operations.sync import Synced, SyncOptions, sync_images
 from kstore.registry import RegistryClient, RegistrySettings
 from kstore.settings import load
 from kstore.signing.sigstore import sign
 from kstore.store import Store
-from kstore.transports import Transports
+from kstore.transports import Transports, oci_directory
 from kstore.transports.attachments import attach_signatures
 from tests.support.attachments import SIGNATURES, cosign_attachment, cosign_tag
 from tests.support.faultserver import FaultServer
@@ -130,6 +132,31 @@ def test_an_index_of_what_refers_to_an_image_is_a_tag_like_others_only_for_those
     assert [(result.source.rpartition(":")[2], result.status) for result in results] == [
         (tag, "copied") for tag in tags
     ]
+
+
+def test_a_layout_is_looked_through_once_for_all_of_its_images(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store.open(root) as store:
+        for number in range(1, 6):
+            put_image(store, random_image(number), f"quay.io/me/app:{number}")
+        put_artifact(store, SBOM)
+    layout = f"oci:{tmp_path}/layout"
+    sync(root, "kstore:quay.io/me/app", layout, with_referrers=True)
+    looked = []
+
+    def look(*given: Any) -> Any:
+        looked.append(given)
+        return subjects_of(*given)
+
+    monkeypatch.setattr(layout_places, "subjects_of", look)
+    oci_directory._parsed.cache_clear()
+    options: dict[str, Any] = {"with_referrers": True, "parallel": 1}
+    assert statuses(sync(root, layout, "kstore:x.example/copy", **options)) == ["copied"] * 5
+    assert statuses(sync(root, layout, "kstore:x.example/copy", **options)) == ["unchanged"] * 5
+    assert found(root, "kstore:x.example/copy/app:1") == {SBOM.raw.digest}
+    assert len(looked) == 2
+    assert oci_directory._parsed.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("source", ["kstore:", "oci:{0}/layout"])

@@ -27,7 +27,7 @@ from kstore.operations.working import make_container
 from kstore.platforms import Platform
 from kstore.store import RebuildReport, Store
 from kstore.store import rebuild as rebuilding
-from kstore.store.layout import IMAGE, REF_NAME
+from kstore.store.layout import IMAGE, PROTECTED, REF_NAME
 from kstore.store.reading import read_blob
 from kstore.store.rebuild import rebuild
 from kstore.store.session import Session
@@ -771,6 +771,23 @@ def test_an_index_json_that_cannot_be_read_ends_the_rebuild_and_loses_no_name(
             rebuild(root)
     rebuild(root)
     assert without_indexes(listed(root)) == without_indexes(before)
+
+
+@pytest.mark.parametrize("since", ["9" * 30, "-1", "soon"])
+def test_a_name_that_is_protected_since_an_impossible_time_is_protected(
+    root: Path, since: str
+) -> None:
+    before = filled(root)
+    index = json.loads((root / "index.json").read_text())
+    for entry in index["manifests"]:
+        if entry["annotations"].get(REF_NAME) == str(named("two")):
+            entry["annotations"][PROTECTED] = since
+    (root / "index.json").write_text(json.dumps(index))
+    lose(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        assert store.protection.names() == [named("two")]
+    assert listed(root) == before
 
 
 def test_an_index_json_that_makes_no_sense_is_kept_beside_the_new_database(root: Path) -> None:
