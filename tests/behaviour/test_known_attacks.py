@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kstore.errors import UnsupportedError
+from kstore.manifest import RawManifest
 from kstore.signing.gpg import find_program
 from kstore.store import Store
 from tests.support.cli import run
 from tests.support.faultserver import FaultServer, make_certificate
-from tests.support.images import random_image
+from tests.support.images import random_image, write_oci_layout
 from tests.support.stores import put_image
 
 IMAGE = random_image(1)
@@ -92,6 +95,37 @@ def test_an_image_is_not_found_by_its_digest_under_the_name_of_another_repositor
     assert run("--offline", "--root", tmp_path, "pull", "--if-missing", evil).code == 8
     good = f"registry.test/good/app@{IMAGE.raw.digest}"
     assert run("--root", tmp_path, "inspect", good).code == 0
+
+
+_ORDERS = {
+    "kstore.protected": "true",
+    "protected": "true",
+    "origin": "docker://evil.test/app",
+    "location": "additional:/etc",
+    "org.opencontainers.image.ref.name": "localhost/other:latest",
+    "io.containerd.image.name": "localhost/other:latest",
+    "io.github.containers.kstore": '{"protected": true}',
+}
+
+
+def test_what_an_image_says_about_itself_is_no_order(tmp_path: Path) -> None:
+    """Labels of the config and annotations of the manifest, called like what stores note down."""
+    speaking = random_image(2, labels=_ORDERS)
+    document = json.loads(speaking.raw.data) | {"annotations": _ORDERS}
+    speaking = replace(speaking, raw=RawManifest.receive(json.dumps(document).encode()))
+    write_oci_layout(tmp_path / "layout", {"localhost/app:latest": speaking})
+    root = tmp_path / "root"
+    with Store.open(root) as store:
+        put_image(store, IMAGE, "localhost/other:latest")
+    assert run("--root", root, "load", "-q", tmp_path / "layout").code == 0
+    names = run("--root", root, "images", "--format", "{{.ID}} {{.Repository}}", "--no-trunc").out
+    assert set(names.splitlines()) == {
+        f"{IMAGE.id} localhost/other",
+        f"{speaking.id} localhost/app",
+    }
+    assert run("--root", root, "protect").out == ""
+    assert run("--root", root, "prune", "--all").code == 0
+    assert run("--root", root, "images", "-q").out == ""
 
 
 def test_every_attack_that_is_listed_has_tests_and_they_exist() -> None:
