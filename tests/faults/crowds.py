@@ -63,12 +63,13 @@ def crowd(
     """Let ``workers`` do ``rounds`` commands each, or as many as they can in some seconds.
 
     One in ``1 / death`` commands is killed.  Without ``removing`` nobody takes away what others
-    may pull again.
+    may pull again, and a blob takes so long that others want it meanwhile.
     """
     report, images = CrowdReport(), _images()
     Store.open(root).close()
     with ExitStack() as stack:
         server = stack.enter_context(FaultServer())
+        server.rate = None if removing else 60_000  # bytes a second, of each blob
         for number, image in enumerate(images):
             server.offer(image, tag=f"v{number}")
         members = [

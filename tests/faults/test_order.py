@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.orders import events_of, order_violations
+from tests.faults.orders import LOCKING, events_of, order_violations
 from tests.faults.scenes import OPERATIONS, Operation, Scene
 from tests.faults.sweeps import CALLS
 
@@ -23,7 +23,7 @@ def test_what_is_announced_is_durable_and_nothing_is_written_in_place(
     operation: Operation, scene: Scene
 ) -> None:
     with scene.place() as place:
-        run = operation.run(place, trace=CALLS)
+        run = operation.run(place, trace=f"{CALLS},{LOCKING}")
         assert run.code == 0, run.err
         assert list(order_violations(run.trace, place.root, [place.outside])) == []
 
