@@ -102,7 +102,8 @@ install_peers() {
     missing=
     for pair in docker-registry: skopeo: podman: umoci: buildah: mmdebstrap: strace: faketime: \
         sqlite3: curl: openssl: zstd: gpg:gnupg gpgv: xz:xz-utils newuidmap:uidmap \
-        mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mksquashfs:squashfs-tools; do
+        mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mksquashfs:squashfs-tools sshfs: \
+        /usr/lib/openssh/sftp-server:openssh-sftp-server; do
         program=${pair%%:*} package=${pair#*:}
         command -v "$program" >/dev/null || missing="$missing ${package:-$program}"
     done
@@ -119,6 +120,21 @@ install_peers() {
             apt_install "$package" || echo "note: apt-get could not install $package"
         done
     fi
+}
+
+unpack_docker() { # Docker is a service of the machine; its daemon will do without being installed
+    place=$KSTORE_TEST_CACHE/docker
+    if command -v dockerd >/dev/null || ! is_root || ! command -v apt-get >/dev/null; then return 0; fi
+    if [ ! -x "$place/usr/sbin/dockerd" ]; then
+        rm -rf "$place"
+        mkdir -p "$place/debs"
+        (
+            cd "$place/debs" && apt-get -qq -o APT::Sandbox::User=root download docker.io containerd || exit
+            for package in ./*.deb; do dpkg -x "$package" .. || exit; done
+        ) || echo "note: docker.io could not be unpacked; the tests with Docker's daemon skip"
+        rm -rf "$place/debs"
+    fi
+    PATH=$PATH:$place/usr/bin:$place/usr/sbin
 }
 
 # --- the tests --------------------------------------------------------------------------------
@@ -145,6 +161,7 @@ export KSTORE_TEST_CACHE
 
 if [ -z "${KSTORE_SKIP_STATIC:-}" ]; then
     step "peers" install_peers
+    step "docker" unpack_docker
     step "ruff check" "$bin/ruff" check .
     step "ruff format" "$bin/ruff" format --check .
     step "mypy" "$bin/mypy"

@@ -29,3 +29,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What there is to use, whether it was loaded already or not."""
+    return list(__all__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -38,15 +38,21 @@ _MIRROR_ATTEMPTS = 2
 class RegistryOptions:
     """What a command line says about registries; None where it says nothing.
 
-    ``creds`` is ``USER[:PASSWORD]``.  ``attachments``: whether registries themselves keep sigstore
-    signatures of their images.
+    ``creds`` is ``USER[:PASSWORD]``; in its place there may be a ``token`` to bear, or nothing at
+    all (``anonymous``).  ``attachments``: whether registries themselves keep sigstore signatures of
+    their images.  ``docker_authfile``: as ``authfile``, one that docker understands, too.
+    ``registries_d``: the directory that says where signatures are, instead of the machine's.
     """
 
     tls_verify: bool | None = None
     cert_dir: Path | None = None
-    creds: str | None = None
+    creds: str | None = field(default=None, repr=False)
     authfile: Path | None = None
+    docker_authfile: Path | None = None
     attachments: bool | None = None
+    anonymous: bool = False
+    token: str | None = field(default=None, repr=False)
+    registries_d: Path | None = None
 
 
 class App:
@@ -72,7 +78,7 @@ class App:
     def open_store(self, command: str, *, read_only: bool = False, create: bool = True) -> Store:
         """The store; ``command`` is noted in the name log.  ``read_only`` changes nothing on disk
         and also works where the store does not exist yet (it is empty then); without ``create``
-        that is a StorageError."""
+        that is a NotFoundError, unless there are additional stores: theirs can be used."""
         return Store.open(
             self.settings.root,
             command=command,
@@ -118,7 +124,7 @@ class App:
         stop = cancel or Cancel()
         kept = self._kept_credentials(options, stop)
         given = self._given_credentials(options)
-        sections = self._sections()
+        sections = self._sections(options)
 
         def connect(peer: Peer) -> RegistryClient:
             from kstore.registry import RegistryClient
@@ -161,9 +167,10 @@ class App:
         """The trust policies, of which the first that is there counts."""
         return vouching.policy_files(self.settings, options)
 
-    def _sections(self) -> Callable[[Named], Section]:
+    def _sections(self, options: RegistryOptions) -> Callable[[Named], Section]:
         """Finds what registries.d says of an image; the files are read for the first one."""
-        directories = self.settings.registries_d
+        own = options.registries_d
+        directories = self.settings.registries_d if own is None else (own,)
 
         @functools.cache
         def configuration() -> RegistriesD:
@@ -257,6 +264,7 @@ class App:
                 settings.registries_drop_ins,
                 settings.registries_only,
                 settings.registries_last,
+                settings.registries_own_alone,
             )
         )
         if self._warn is not None:
@@ -276,7 +284,7 @@ class App:
         from kstore.registry.credential_programs import CredentialPrograms
 
         helpers = self.registries.helpers
-        explicit = options.authfile
+        explicit = options.authfile or options.docker_authfile
         if explicit is None and self.settings.auth_file_is_explicit:
             explicit = self.settings.auth_files[0]
         return AuthFiles(
@@ -284,10 +292,13 @@ class App:
             explicit=explicit,
             order=(FILES,) if helpers is None else helpers,
             programs=CredentialPrograms(self.settings.programs, cancel=cancel),
+            whole_registries=options.docker_authfile is not None,
         )
 
     def _kept_credentials(self, options: RegistryOptions, cancel: Cancel) -> CredentialLookup:
         """What is kept on this machine, looked at when it is first needed."""
+        if options.anonymous:
+            return lambda host, path: None
 
         @functools.cache
         def lookup() -> CredentialLookup:
@@ -309,13 +320,15 @@ class App:
 
     def _given_credentials(self, options: RegistryOptions) -> CredentialLookup | None:
         """Those of the command line; None without any."""
-        if options.creds is None:
+        if options.creds is None and options.token is None:
             return None
-        from kstore.registry import Credentials, parse_creds
+        from kstore.registry.credentials import Credentials, parse_creds, parse_token
 
-        text = options.creds
-        if ":" not in text and self._ask_secret is not None:
-            given = Credentials(text, self._ask_secret(f"Password for {text}: "))
+        if options.creds is None:
+            given = parse_token(options.token or "")
+        elif ":" not in options.creds and self._ask_secret is not None:
+            user = options.creds
+            given = Credentials(user, self._ask_secret(f"Password for {user}: "))
         else:
-            given = parse_creds(text)
+            given = parse_creds(options.creds)
         return lambda host, path: given

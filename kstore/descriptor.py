@@ -13,7 +13,7 @@ from typing import Any
 from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.platforms import Platform
-from kstore.strictjson import check_spelling
+from kstore.strictjson import as_texts, check_spelling, text_in
 
 __all__ = ["MAX_BLOB_SIZE", "BlobHint", "Descriptor", "text_map"]
 
@@ -64,13 +64,13 @@ class Descriptor:
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_BLOB_SIZE:
             raise InvalidManifestError(f"{what} ({digest}) has no valid size in bytes")
         return cls(
-            media_type=_text(value, "mediaType", what) or "",
+            media_type=text_in(value, "mediaType", what) or "",
             digest=digest,
             size=size,
             annotations=text_map(value.get("annotations"), f"annotations of {what}"),
-            urls=_texts(value.get("urls"), f"urls of {what}"),
+            urls=as_texts(value.get("urls"), f"urls of {what}"),
             platform=_platform(value.get("platform"), what),
-            artifact_type=_text(value, "artifactType", what),
+            artifact_type=text_in(value, "artifactType", what),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -119,21 +119,6 @@ def text_map(value: Any, what: str) -> Mapping[str, str]:
     return MappingProxyType(value)
 
 
-def _text(value: dict[str, Any], key: str, what: str) -> str | None:
-    text = value.get(key)
-    if text is not None and not isinstance(text, str):
-        raise InvalidManifestError(f"{what} has a {key} that is not text")
-    return text or None
-
-
-def _texts(value: Any, what: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidManifestError(f"{what} is not a list of texts")
-    return tuple(value)
-
-
 def _platform(value: Any, what: str) -> Platform | None:
     if value is None:
         return None
@@ -141,11 +126,11 @@ def _platform(value: Any, what: str) -> Platform | None:
         raise InvalidManifestError(f"platform of {what} is not an object")
     check_spelling(value, _PLATFORM_FIELDS, f"platform of {what}")
     return Platform(
-        os=_text(value, "os", what) or "",
-        architecture=_text(value, "architecture", what) or "",
-        variant=_text(value, "variant", what),
-        os_version=_text(value, "os.version", what),
-        os_features=_texts(value.get("os.features"), f"os.features of {what}"),
+        os=text_in(value, "os", what) or "",
+        architecture=text_in(value, "architecture", what) or "",
+        variant=text_in(value, "variant", what),
+        os_version=text_in(value, "os.version", what),
+        os_features=as_texts(value.get("os.features"), f"os.features of {what}"),
     )
 
 

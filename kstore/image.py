@@ -103,6 +103,11 @@ class TrustPolicy(Protocol):
         checked for itself: what signs the members need not sign the index too."""
         return self.check(image)
 
+    def may_refuse(self, reference: ImageReference) -> bool:
+        """Whether there is anything to ask about an image of this name: one that is there already
+        need not be read where everything is accepted."""
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:

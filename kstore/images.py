@@ -104,6 +104,11 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
+def __dir__() -> list[str]:
+    """What there is to use, whether it was loaded already or not."""
+    return list(__all__)
+
+
 # ---- finding
 
 

@@ -18,6 +18,7 @@ from kstore.digest import Digest, Hasher
 from kstore.manifest import RawManifest
 from kstore.mediatypes import INDEXES, MANIFESTS
 from kstore.reference import Named
+from kstore.signature import SignatureKind
 from kstore.streams import ByteStream
 
 __all__ = [
@@ -54,6 +55,7 @@ class DestinationTraits:
     ``concurrent``: ``write_blob`` may be called from several threads at once.
     ``ordered``: blobs are taken one at a time, in the order of their digests, so that a stream of
     them (an archive) is the same bytes each time.
+    ``signatures``: the kinds of signatures that are kept.
     ``foreign_urls``: a layer that may be fetched elsewhere (``urls``) need not be written.
     ``remembers_index``: a name by digest may be that of the index the image was chosen from.
     ``manifest_types``: acceptable manifest and index types, most wanted first.
@@ -62,7 +64,7 @@ class DestinationTraits:
     concurrent: bool = False
     ordered: bool = False
     indexes: bool = True
-    signatures: bool = False
+    signatures: frozenset[SignatureKind] = frozenset()
     foreign_urls: bool = False
     remembers_index: bool = False
     manifest_types: tuple[str, ...] = (*sorted(MANIFESTS), *sorted(INDEXES))

@@ -66,6 +66,14 @@ class Platform:
             variant = f"v{variant}"
         return cls(os_name, architecture, variant)
 
+    def suits(self, want: Platform) -> bool:
+        """Whether an image for this is one for ``want``, as far as is known.
+
+        Variants are not compared: configs often leave them out, or say one that runs as well.
+        """
+        known = bool(self.architecture)
+        return not known or (self.os, self.architecture) == (want.os, want.architecture)
+
     def __str__(self) -> str:
         text = f"{self.os}/{self.architecture}"
         return f"{text}/{self.variant}" if self.variant else text

@@ -7,6 +7,7 @@ gets values.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,8 @@ _NOWHERE = Path("/")  # the home of who has none: nothing of theirs is there
 _CONTAINERS = "containers"
 _ETC = (Path("/etc/containers"), Path("/usr/share/containers"))
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
-_POLICY = "containers/policy.json"
-_REGISTRIES_D = "containers/registries.d"
+_OUTSIDE = "_CONTAINERS_ROOTLESS_UID"  # podman and buildah set it
+_NUMBER = re.compile(r"[0-9]{1,10}")
 _SYSTEM_CERTS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
@@ -41,8 +42,9 @@ class Settings:
     directories that say where signatures are, likewise; ``lookaside_dir``: where they are if none
     says so; ``gnupg_home``: GnuPG's directory, None for its usual one.
 
-    ``registries_main``, ``registries_drop_ins``, ``registries_only``, ``registries_last``: the
-    registry configuration (see ``registry.registriesfiles.RegistriesPaths``); ``short_names``: the
+    ``registries_main``, ``registries_drop_ins``, ``registries_only``, ``registries_last``,
+    ``registries_own_alone``: the registry configuration (see
+    ``registry.registriesfiles.RegistriesPaths``); ``short_names``: the
     file of choices among registries; ``programs``: directories of helper programs; ``keychains``:
     names of further sources of credentials; ``pull_secrets``: files with those of Kubernetes;
     ``kubernetes``: ``host:port`` of the cluster this runs in; ``proxies``: what the environment
@@ -62,6 +64,7 @@ class Settings:
     registries_drop_ins: tuple[Path, ...] = ()
     registries_only: Path | None = None
     registries_last: Path | None = None
+    registries_own_alone: bool = False
     short_names: Path | None = None
     programs: tuple[Path, ...] = ()
     keychains: tuple[str, ...] = ("cloud",)
@@ -95,36 +98,43 @@ def load(
     own_home = _home(environ)
     home = own_home or _NOWHERE
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    # Up to version 5, podman has all but credentials in ~/.config, whatever the variable says.
+    own = tuple(dict.fromkeys(place / _CONTAINERS for place in (home / ".config", config)))
     explicit = environ.get("REGISTRY_AUTH_FILE")
     return Settings(
         root=(root or _root(environ, own_home)).absolute(),
         auth_files=(Path(explicit),) if explicit else _auth_files(environ, home, config),
         auth_file_is_explicit=bool(explicit),
-        cert_search=(config / "containers/certs.d", *_SYSTEM_CERTS),
+        cert_search=(*(place / "certs.d" for place in own), *_SYSTEM_CERTS),
         spool_dir=Path(environ.get("TMPDIR") or _SPOOL),
         docker_host=environ.get("DOCKER_HOST") or None,
         docker_cert_dir=_path(environ.get("DOCKER_CERT_PATH")),
         docker_tls_verify=bool(environ.get("DOCKER_TLS_VERIFY")),
         additional_stores=(*additional, *_additional(environ)),
         network_ok=network_ok,
-        registries_main=tuple(place / "registries.conf" for place in (config / _CONTAINERS, *_ETC)),
-        registries_drop_ins=_drop_ins(config / _CONTAINERS),
+        registries_main=tuple(place / "registries.conf" for place in (*own, *_ETC)),
+        registries_drop_ins=_drop_ins(own, _user(environ)),
         registries_only=_path(
             environ.get("CONTAINERS_REGISTRIES_CONF") or environ.get("REGISTRIES_CONFIG_PATH")
         ),
         registries_last=_path(environ.get("CONTAINERS_REGISTRIES_CONF_OVERRIDE")),
+        registries_own_alone=_is_on(environ, "KSTORE_REGISTRIES_OWN_ALONE"),
         short_names=_cache(environ, home) / "short-name-aliases.conf",
         programs=_directories(environ.get("PATH") or ""),
         keychains=_words(environ.get("KSTORE_KEYCHAINS", "cloud")),
         pull_secrets=tuple(map(Path, _words(environ.get("KSTORE_PULL_SECRETS", ""), os.pathsep))),
         kubernetes=_kubernetes(environ),
         proxies=_proxies(environ),
-        offline=offline or environ.get("KSTORE_OFFLINE", "") not in ("", "0", "false"),
-        policy_files=(config / _POLICY, Path("/etc") / _POLICY),
-        registries_d=(config / _REGISTRIES_D, Path("/etc") / _REGISTRIES_D),
+        offline=offline or _is_on(environ, "KSTORE_OFFLINE"),
+        policy_files=(own[0] / "policy.json", _ETC[0] / "policy.json"),  # no version asks XDG
+        registries_d=tuple(place / "registries.d" for place in (*own, _ETC[0])),
         lookaside_dir=_lookaside(environ, home),
         gnupg_home=_path(environ.get("GNUPGHOME")),
     )
+
+
+def _is_on(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "") not in ("", "0", "false")
 
 
 def _additional(environ: Mapping[str, str]) -> list[Path]:
@@ -132,22 +142,29 @@ def _additional(environ: Mapping[str, str]) -> list[Path]:
     return [Path(part) for part in text.split(os.pathsep) if part]
 
 
-def _drop_ins(own: Path) -> tuple[Path, ...]:
+def _user(environ: Mapping[str, str]) -> int:
+    """The ID of the user whose files count: under 'podman unshare' and the like, which make
+    everybody root in a name space of their own, it is the one outside."""
+    outside = environ.get(_OUTSIDE, "")
+    return int(outside) if _NUMBER.fullmatch(outside) else os.geteuid()
+
+
+def _drop_ins(own: Sequence[Path], user: int) -> tuple[Path, ...]:
     """The directories of configuration drop-ins, in the order of containers-config(5)."""
     name = "registries"
     by_user = [f"{name}.conf.d"]
-    if os.geteuid() == 0:
+    if user == 0:
         by_user += [f"{name}.rootful.conf.d"]
     else:
-        by_user += [f"{name}.rootless.conf.d", f"{name}.rootless.conf.d/{os.geteuid()}"]
+        by_user += [f"{name}.rootless.conf.d", f"{name}.rootless.conf.d/{user}"]
     system = [place / directory for place in reversed(_ETC) for directory in by_user]
-    return (*system, own / f"{name}.conf.d")
+    return (*system, *(place / f"{name}.conf.d" for place in reversed(own)))
 
 
 def _cache(environ: Mapping[str, str], home: Path) -> Path:
     if environ.get("XDG_CACHE_HOME"):
         return Path(environ["XDG_CACHE_HOME"]) / _CONTAINERS
-    return (Path("/var/cache") if os.geteuid() == 0 else home / ".cache") / _CONTAINERS
+    return (Path("/var/cache") if _user(environ) == 0 else home / ".cache") / _CONTAINERS
 
 
 def _directories(path: str) -> tuple[Path, ...]:
@@ -188,13 +205,13 @@ def _home(environ: Mapping[str, str]) -> Path | None:
 def _root(environ: Mapping[str, str], home: Path | None) -> Path:
     if environ.get("KSTORE_ROOT"):
         return Path(environ["KSTORE_ROOT"])
-    if os.geteuid() == 0:
+    if _user(environ) == 0:
         return SYSTEM_ROOT
     if environ.get("XDG_DATA_HOME"):
         return Path(environ["XDG_DATA_HOME"]) / "kstore"
     if home is None:
         raise StorageError(
-            f"user {os.geteuid()} has no home directory to keep images in",
+            f"user {_user(environ)} has no home directory to keep images in",
             hint="choose a directory with --root or KSTORE_ROOT",
         )
     import platformdirs
@@ -204,16 +221,15 @@ def _root(environ: Mapping[str, str], home: Path | None) -> Path:
 
 def _lookaside(environ: Mapping[str, str], home: Path) -> Path:
     """Where podman and skopeo keep signatures about which nothing is said."""
-    if os.geteuid() == 0:
+    if _user(environ) == 0:
         return Path("/var/lib/containers/sigstore")
-    data = Path(environ.get("XDG_DATA_HOME") or home / ".local/share")
-    return data / "containers/sigstore"
+    return home / ".local/share/containers/sigstore"  # also where XDG_DATA_HOME says otherwise
 
 
 def _auth_files(environ: Mapping[str, str], home: Path, config: Path) -> tuple[Path, ...]:
     """The files podman and docker keep credentials in, in podman's order."""
     runtime = environ.get("XDG_RUNTIME_DIR")
-    first = Path(runtime) if runtime else Path("/run/containers") / str(os.getuid())
+    first = Path(runtime) if runtime else Path("/run/containers") / str(_user(environ))
     docker = Path(environ.get("DOCKER_CONFIG") or home / ".docker")
     return (
         first / ("containers/auth.json" if runtime else "auth.json"),

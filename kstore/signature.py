@@ -14,13 +14,16 @@ import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from kstore import strictjson
 from kstore.errors import InvalidManifestError, UnsupportedError
 
 __all__ = [
     "MAX_SIGNATURE_SIZE",
+    "SIGNATURE_KINDS",
     "Signature",
+    "SignatureKind",
     "SigstoreSignature",
     "SimpleSignature",
     "parse_signature",
@@ -28,6 +31,10 @@ __all__ = [
 
 #: Largest signature that is looked at, in bytes, in the form in which it is kept.
 MAX_SIGNATURE_SIZE = 1 << 20
+
+#: How a signature is made, which also says where it can be kept.
+SignatureKind = Literal["simple", "sigstore"]
+SIGNATURE_KINDS: frozenset[SignatureKind] = frozenset(("simple", "sigstore"))
 
 _SIGSTORE = b"\x00sigstore-json\n"
 _SIMPLE = b"\x00simple-signing\n"
@@ -43,6 +50,8 @@ _OPENPGP = frozenset(
 class SimpleSignature:
     """An OpenPGP message whose content says what is signed."""
 
+    kind: ClassVar[SignatureKind] = "simple"
+
     message: bytes
 
     def to_bytes(self) -> bytes:
@@ -52,6 +61,8 @@ class SimpleSignature:
 @dataclass(frozen=True, slots=True)
 class SigstoreSignature:
     """A payload, and annotations that hold the signature of it, as a cosign-style layer does."""
+
+    kind: ClassVar[SignatureKind] = "sigstore"
 
     payload: bytes
     annotations: Mapping[str, str]

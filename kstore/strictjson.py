@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from kstore.errors import InvalidManifestError
 
-__all__ = ["MAX_DEPTH", "as_object", "check_spelling", "loads"]
+__all__ = ["MAX_DEPTH", "as_object", "as_texts", "check_spelling", "loads", "text_in"]
 
 #: Nesting allowed in any document; real manifests and configs stay below ten.
 MAX_DEPTH = 64
@@ -72,6 +72,23 @@ def as_object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidManifestError(f"{what} is not a JSON object")
     return value
+
+
+def as_texts(value: Any, what: str) -> tuple[str, ...]:
+    """``value`` if it is a list of texts, empty for None; else InvalidManifestError."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidManifestError(f"{what} is not a list of texts")
+    return tuple(value)
+
+
+def text_in(document: Mapping[str, Any], key: str, what: str) -> str | None:
+    """The text under ``key``, None where there is none or an empty one; InvalidManifestError."""
+    text = document.get(key)
+    if text is not None and not isinstance(text, str):
+        raise InvalidManifestError(f"{key} of {what} is not text")
+    return text or None
 
 
 def check_spelling(value: Mapping[str, Any], fields: Mapping[str, str], what: str) -> None:

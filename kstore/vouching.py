@@ -35,12 +35,23 @@ Ask = Callable[[str], str]
 class SigningOptions:
     """What a command line says about signing: with which keys of GnuPG, with which sigstore key
     file, the file whose first line is their passphrase, and as what image (None: as what is
-    written)."""
+    written).  ``sigstore_parameters``: a file that says with which sigstore key, too."""
 
     gpg_keys: tuple[str, ...] = ()
     sigstore_key: Path | None = None
     passphrase_file: Path | None = None
     identity: str | None = None
+    sigstore_parameters: Path | None = None
+
+    @property
+    def by_sigstore(self) -> bool:
+        """Whether there is to be a sigstore signature."""
+        return self.sigstore_key is not None or self.sigstore_parameters is not None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is to be any signature."""
+        return bool(self.gpg_keys) or self.by_sigstore
 
     @property
     def image_name(self) -> Named | None:
@@ -65,12 +76,18 @@ def signers(settings: Settings, options: SigningOptions, ask: Ask | None) -> tup
     Raises NotFoundError for a key or a file that is missing, AuthError for a passphrase that
     is, and what is wrong with a key.
     """
-    if not options.gpg_keys and options.sigstore_key is None:
+    if not options.given:
         return ()
     passphrase = passphrase_of(options.passphrase_file)
     ready = [_gpg_signer(settings, ask, key, passphrase) for key in options.gpg_keys]
     if options.sigstore_key is not None:
         ready.append(_sigstore_signer(ask, options.sigstore_key, passphrase))
+    if options.sigstore_parameters is not None:
+        from kstore.signing.parameters import read_parameters
+
+        said = read_parameters(options.sigstore_parameters)
+        own = passphrase_of(said.passphrase_file)
+        ready.append(_sigstore_signer(ask, said.key_file, own))
     return tuple(ready)
 
 

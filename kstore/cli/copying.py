@@ -51,8 +51,9 @@ _OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "family": click.option(
         "--format",
         "family",
-        type=click.Choice(("oci", "docker")),
-        help="What manifests shall be; without it they stay as they are, if the destination can",
+        type=click.Choice(("oci", "docker", "v2s2")),
+        help="What manifests shall be (v2s2 is docker); without it they stay as they are, if the"
+        " destination can",
     ),
     "compress": click.option(
         "--compress",
@@ -104,7 +105,6 @@ def _options(
     preserve_digests: bool = False,
     remove_signatures: bool = False,
 ) -> CopyOptions:
-    from kstore import mediatypes as mt
     from kstore.copier import CopyOptions
 
     if everything + index_only + bool(platforms) > 1:
@@ -120,13 +120,21 @@ def _options(
         platform=platforms[0] if platforms and not several else None,
         platforms=platforms if several else (),
         sparse=sparse,
-        manifest_type={"oci": mt.OCI_MANIFEST, "docker": mt.DOCKER_MANIFEST}.get(family or ""),
+        manifest_type=_manifest_type(family),
         compression=kind,
         compression_level=level,
         force_compression=force_compress,
         preserve_digests=preserve_digests,
         remove_signatures=remove_signatures,
     )
+
+
+def _manifest_type(family: str | None) -> str | None:
+    from kstore import mediatypes as mt
+
+    if family is None:
+        return None
+    return mt.OCI_MANIFEST if family == "oci" else mt.DOCKER_MANIFEST
 
 
 def _instances(everything: bool, index_only: bool, several: bool) -> Instances:

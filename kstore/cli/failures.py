@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 
@@ -19,7 +20,7 @@ import click
 
 from kstore.cli.interrupts import Interrupts
 from kstore.cli.session import Session, tell
-from kstore.errors import CancelledError, KstoreError
+from kstore.errors import CancelledError, KstoreError, StorageError
 
 __all__ = ["exit_code_of"]
 
@@ -48,20 +49,28 @@ def exit_code_of(error: BaseException, session: Session, interrupts: Interrupts)
             return _failed(error.format_message(), None, error.exit_code)
         case BrokenPipeError():
             return _BROKEN_PIPE
+        case StorageError() if isinstance(error.__cause__, BrokenPipeError):
+            return _BROKEN_PIPE  # an archive that was written there
         case KstoreError():
             return _failed(error.message, error.hint, error.exit_code)
     return _internal(error, session)
 
 
+def _say(text: str) -> None:
+    # Whether anybody still listens changes nothing about how the run ended.
+    with contextlib.suppress(BrokenPipeError):
+        tell(text)
+
+
 def _interrupted(session: Session, interrupts: Interrupts) -> int:
-    tell(f"kstore: stopped{f'; {session.on_interrupt}' if session.on_interrupt else ''}")
+    _say(f"kstore: stopped{f'; {session.on_interrupt}' if session.on_interrupt else ''}")
     return interrupts.exit_code
 
 
 def _failed(message: str, hint: str | None, code: int) -> int:
-    tell(f"kstore: {message}")
+    _say(f"kstore: {message}")
     if hint:
-        tell(f"hint: {hint}")
+        _say(f"hint: {hint}")
     return code
 
 
@@ -69,16 +78,32 @@ def _usage(error: click.UsageError) -> int:
     context = error.ctx
     if context is not None:
         for line in context.get_usage().splitlines():
-            tell(line)
+            _say(line)
     command = context.command_path if context is not None else "kstore"
     message, hint = error.format_message().rstrip("."), f"{command} --help"
     if isinstance(error, click.NoSuchOption):
         message = error.message.rstrip(".")
         if error.option_name in _GLOBAL_OPTIONS:
             hint = f"{error.option_name} goes before the command: kstore {error.option_name} ..."
+        elif meant := _meant_by(error):
+            message += f"; here that is {meant}"
         elif error.possibilities:
             message += f"; did you mean {' or '.join(map(repr, error.possibilities))}?"
-    return _failed(message[:1].lower() + message[1:], hint, error.exit_code)
+    # click lists the choices of an argument in lines, and a sentence, of their own
+    message = " ".join(message.split()).replace(". Choose from:", ", choose from")
+    if not message[:2].isupper():  # an argument's name stays as it is
+        message = message[:1].lower() + message[1:]
+    return _failed(message, hint, error.exit_code)
+
+
+def _meant_by(error: click.NoSuchOption) -> str | None:
+    """What another tool's option is called here, if the command has such a thing."""
+    from kstore.cli.spellings import option_meant
+
+    if error.ctx is None:
+        return None
+    options = {text for parameter in error.ctx.command.params for text in parameter.opts}
+    return option_meant(error.option_name, options)
 
 
 def _internal(error: BaseException, session: Session) -> int:

@@ -65,7 +65,7 @@ def show(session: Session, outcome: Outcome) -> None:
             write(f"    image {_image(image, names)}")
     if outcome.repair is not None:
         _show_repair(outcome.repair, names)
-    write(_summary(report))
+    write(_summary(report) + _repaired(outcome.repair))
     for hint in _hints(outcome):
         session.show(f"hint: {hint}")
 
@@ -117,6 +117,17 @@ def _summary(report: CheckReport) -> str:
         f" {plural(report.blobs_checked, 'blob')}{hashed}"
         f"{left if report.blobs_left else ''}: {verdict}"
     )
+
+
+def _repaired(repair: RepairResult | None) -> str:
+    """The end of the summary of a repair."""
+    if repair is None:
+        return ""
+    done, left = len(repair.fetched) + len(repair.mended), len(repair.failed)
+    left += len(repair.remaining)
+    if not left:
+        return "; all repaired"
+    return f"; {done} repaired, {left} not"
 
 
 def _hints(outcome: Outcome) -> Iterator[str]:

@@ -11,6 +11,7 @@ import click
 
 from kstore.cli.output import write, write_json
 from kstore.cli.text import printable
+from kstore.errors import InvalidInputError
 
 __all__ = ["Form", "format_option"]
 
@@ -32,6 +33,10 @@ class Form:
         if text is not None and self.given and wish != "json":
             from kstore.cli.templates import Template
 
+            if "{{" not in wish:  # a misspelt word would be printed once for each record
+                raise InvalidInputError(
+                    f"--format {wish[:100]!r} is neither json nor a template with {{{{...}}}}"
+                )
             self._template = Template.parse(text, fields)
 
     def uses(self, field: str) -> bool:
@@ -63,11 +68,14 @@ class Form:
             self.write_list([record])
 
 
-def format_option(fields: Sequence[str] = (), *, example: str | None = None) -> Callable[[F], F]:
+def format_option(
+    fields: Sequence[str] = (), *, example: str | None = None, short: tuple[str, ...] = ()
+) -> Callable[[F], F]:
     """``--format``; for the help, ``fields`` are those a template can use and ``example`` is one
-    (default: the first)."""
+    (default: the first).  ``short``: other spellings."""
     known = f"  Fields: {' '.join(f'.{field}' for field in fields)}" if fields else ""
     return click.option(
+        *short,
         "--format",
         "form",
         metavar="json|TEMPLATE",

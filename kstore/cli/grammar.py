@@ -129,6 +129,10 @@ class LazyGroup(click.Group):
         if name not in self.table and not name.startswith("-"):
             import difflib
 
+            from kstore.cli.spellings import command_meant
+
+            if meant := command_meant(name, self.table):
+                raise click.UsageError(f"no such command {name!r}; here that is {meant}", ctx)
             # Almost any three letters are in some name: 'run' is not a misspelt 'prune'.
             alike = 0.8 if len(name) <= 3 else 0.6
             near = difflib.get_close_matches(name, self.table, n=1, cutoff=alike)

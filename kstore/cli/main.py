@@ -107,7 +107,7 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
     "additional_stores",
     metavar="DIR",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # one that cannot be read is a warning
     help="A read-only store or OCI layout to find images in as well; may be given several times"
     "  [env: KSTORE_ADDITIONAL_STORES]",
 )

@@ -39,6 +39,11 @@ _ENVIRONMENT = (
         "CONTAINERS_REGISTRIES_CONF",
         "A registries.conf to read instead of all others; with _OVERRIDE behind it, after them.",
     ),
+    (
+        "KSTORE_REGISTRIES_OWN_ALONE",
+        "Set to 1, the system's registries.conf.d does not count for users with a registries.conf"
+        " of their own, as for podman before version 6.",
+    ),
     ("https_proxy, http_proxy, no_proxy", "The ways out of this network."),
     (
         "DOCKER_HOST, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY",
@@ -54,6 +59,10 @@ _FILES = (
     ),
     ("/var/lib/kstore", "The store of root."),
     ("$XDG_RUNTIME_DIR/containers/auth.json", "Credentials, as podman and skopeo keep them."),
+    (
+        "~/.config/containers, /etc/containers",
+        "What podman and skopeo go by: registries.conf, policy.json, certs.d and registries.d.",
+    ),
 )
 _OTHER_STATUS = (
     ("0", "Success."),

@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 __all__ = [
     "CompressionType",
     "SizeType",
+    "authfile_options",
     "both_registries_options",
     "container_argument",
     "digestfile_option",
     "filter_option",
     "image_argument",
+    "login_options",
     "no_trunc_option",
     "platform_option",
     "progress_option",
     "quiet_option",
     "registry_options",
     "remove_signatures_option",
-    "server_options",
     "with_referrers_option",
 ]
 
@@ -163,6 +164,8 @@ with_referrers_option = click.option(
     help="Also what is attached to the image: signatures, attestations, lists of contents, ...",
 )
 
+_DIR = click.Path(path_type=Path, file_okay=False, exists=True)
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _SERVER_OPTIONS = (
     click.option(
         "--tls-verify/--no-tls-verify",
@@ -173,45 +176,76 @@ _SERVER_OPTIONS = (
     click.option(
         "--cert-dir",
         metavar="DIR",
-        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        type=_DIR,
         help="Directory with a CA (*.crt) and client certificates (*.cert, *.key)",
     ),
+)
+_AUTHFILE = click.option(
+    "--authfile",
+    metavar="FILE",
+    type=_FILE,
+    help="Credentials file  [env: REGISTRY_AUTH_FILE]",
+)
+_DOCKER_AUTHFILE = click.option(
+    "--compat-auth-file",
+    "docker_authfile",
+    metavar="FILE",
+    type=_FILE,
+    help="The same, for a file that docker reads, too: credentials of whole registries only",
+)
+_CREDENTIAL_OPTIONS = (
     click.option(
-        "--authfile",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Credentials file  [env: REGISTRY_AUTH_FILE]",
+        "--creds",
+        metavar="USER[:PASSWORD]",
+        help="Credentials for this command; asks for a password that is not given",
+    ),
+    click.option("--no-creds", is_flag=True, help="Use no credentials, whatever is kept"),
+    click.option(
+        "--registry-token", metavar="TOKEN", help="Bearer token for this command, in their place"
     ),
 )
-_CREDS = click.option(
-    "--creds",
-    metavar="USER[:PASSWORD]",
-    help="Credentials for this command; asks for a password that is not given",
+_REGISTRIES_D = click.option(
+    "--registries.d",
+    "registries_d",
+    metavar="DIR",
+    type=_DIR,
+    help="Files that say where signatures are, instead of this machine's registries.d",
 )
 
 
-def server_options(function: F) -> F:
-    """How a registry is reached, without credentials: gives the command a ``registry``."""
-    return _gathered(function, _SERVER_OPTIONS)
+def login_options(function: F) -> F:
+    """How a registry is reached, and where its credentials are: gives the command a ``registry``,
+    a RegistryOptions."""
+    return _gathered(function, (*_SERVER_OPTIONS, _AUTHFILE, _DOCKER_AUTHFILE))
+
+
+def authfile_options(function: F) -> F:
+    """Where credentials are: gives the command a ``registry``, a RegistryOptions."""
+    return _gathered(function, (_AUTHFILE, _DOCKER_AUTHFILE))
 
 
 def registry_options(function: F) -> F:
     """How a registry is reached: gives the command a ``registry``, a RegistryOptions."""
-    return _gathered(function, (*_SERVER_OPTIONS, _CREDS))
+    return _gathered(function, (*_SERVER_OPTIONS, _AUTHFILE, *_CREDENTIAL_OPTIONS, _REGISTRIES_D))
 
 
 def _side_options(side: str, place: str) -> tuple[Callable[[Any], Any], ...]:
+    """The options of registries again, for one side of a copy."""
+
+    def option(name: str, **how: Any) -> Callable[[Any], Any]:
+        return click.option(f"--{side}-{name}", help=f"--{name} for the {place} alone", **how)
+
     return (
-        click.option(
-            f"--{side}-creds",
-            metavar="USER[:PASSWORD]",
-            help=f"Credentials for the {place} alone",
-        ),
+        option("creds", metavar="USER[:PASSWORD]"),
+        option("no-creds", is_flag=True),
+        option("registry-token", metavar="TOKEN"),
         click.option(
             f"--{side}-tls-verify/--no-{side}-tls-verify",
             default=None,
             help=f"--tls-verify for the {place} alone",
         ),
+        option("cert-dir", metavar="DIR", type=_DIR),
+        option("authfile", metavar="FILE", type=_FILE),
     )
 
 
@@ -223,17 +257,10 @@ def both_registries_options(function: F) -> F:
     """
 
     @functools.wraps(function)
-    def with_registries(
-        *args: Any,
-        registry: RegistryOptions,
-        src_creds: str | None,
-        src_tls_verify: bool | None,
-        dest_creds: str | None,
-        dest_tls_verify: bool | None,
-        **kwargs: Any,
-    ) -> Any:
-        source = _particular(registry, src_creds, src_tls_verify)
-        destination = _particular(registry, dest_creds, dest_tls_verify)
+    def with_registries(*args: Any, registry: RegistryOptions, **kwargs: Any) -> Any:
+        source, destination = (
+            _said(registry, **_taken(kwargs, f"{side}_")) for side in ("src", "dest")
+        )
         both = (source, source) if source == destination else (source, destination)
         return function(*args, registries=both, **kwargs)
 
@@ -245,13 +272,48 @@ def both_registries_options(function: F) -> F:
     return result
 
 
-def _particular(
-    general: RegistryOptions, creds: str | None, tls_verify: bool | None
+#: The parameters of the options of registries.
+_SAID = (
+    *("tls_verify", "cert_dir", "authfile", "docker_authfile"),
+    *("creds", "no_creds", "registry_token", "registries_d"),
+)
+
+
+def _taken(arguments: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Those of the options of registries that a command has, taken out of its ``arguments``."""
+    return {
+        name: arguments.pop(f"{prefix}{name}") for name in _SAID if f"{prefix}{name}" in arguments
+    }
+
+
+def _said(
+    general: RegistryOptions,
+    *,
+    tls_verify: bool | None = None,
+    cert_dir: Path | None = None,
+    authfile: Path | None = None,
+    docker_authfile: Path | None = None,
+    creds: str | None = None,
+    no_creds: bool = False,
+    registry_token: str | None = None,
+    registries_d: Path | None = None,
 ) -> RegistryOptions:
+    """``general``, but for what is said otherwise; of credentials, all or nothing."""
+    given = sum((creds is not None, no_creds, registry_token is not None))
+    if given > 1:
+        raise click.UsageError("only one of --creds, --no-creds and --registry-token can be meant")
+    if authfile is not None and docker_authfile is not None:
+        raise click.UsageError("only one of --authfile and --compat-auth-file can be meant")
     return replace(
         general,
-        creds=general.creds if creds is None else creds,
         tls_verify=general.tls_verify if tls_verify is None else tls_verify,
+        cert_dir=cert_dir or general.cert_dir,
+        authfile=authfile or general.authfile,
+        docker_authfile=docker_authfile or general.docker_authfile,
+        creds=creds if given else general.creds,
+        anonymous=no_creds if given else general.anonymous,
+        token=registry_token if given else general.token,
+        registries_d=registries_d or general.registries_d,
     )
 
 
@@ -262,18 +324,10 @@ remove_signatures_option = click.option(
 
 def _gathered(function: F, options: tuple[Callable[[Any], Any], ...]) -> F:
     @functools.wraps(function)
-    def with_registry(
-        *args: Any,
-        tls_verify: bool | None,
-        cert_dir: Path | None,
-        authfile: Path | None,
-        creds: str | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    def with_registry(*args: Any, **kwargs: Any) -> Any:
         from kstore.app import RegistryOptions
 
-        said = RegistryOptions(tls_verify, cert_dir, creds, authfile)
-        return function(*args, registry=said, **kwargs)
+        return function(*args, registry=_said(RegistryOptions(), **_taken(kwargs)), **kwargs)
 
     decorated: Any = with_registry
     for option in reversed(options):

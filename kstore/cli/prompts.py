@@ -74,4 +74,5 @@ def _require_terminal(question: str) -> None:
         hint = "an option names a file with it: --sign-passphrase-file or --passphrase-file"
     else:
         hint = "kstore login takes --username and --password-stdin, other commands --creds"
-    raise AuthError(f"there is no terminal to ask on: {asked}", hint=hint)
+    what = asked[:1].lower() + asked[1:]
+    raise AuthError(f"cannot ask for the {what}: standard input is not a terminal", hint=hint)

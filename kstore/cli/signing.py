@@ -41,6 +41,14 @@ _SIGNING = (
         help="Sign with the sigstore private key in FILE (implies --sigstore-attachments)",
     ),
     click.option(
+        "--sign-by-sigstore",
+        "sigstore_parameters",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="The same with the key that FILE names, which is written as"
+        " containers-sigstore-signing-params.yaml(5) says",
+    ),
+    click.option(
         "--sign-passphrase-file",
         "passphrase_file",
         metavar="FILE",
@@ -84,18 +92,21 @@ def signing_options(function: F) -> F:
         attachments: bool | None,
         gpg_keys: tuple[str, ...],
         sigstore_key: Path | None,
+        sigstore_parameters: Path | None,
         passphrase_file: Path | None,
         sign_identity: str | None,
         **kwargs: Any,
     ) -> Any:
         from kstore.app import SigningOptions
 
-        written = True if attachments is None and sigstore_key is not None else attachments
+        signing = SigningOptions(
+            gpg_keys, sigstore_key, passphrase_file, sign_identity, sigstore_parameters
+        )
+        written = True if attachments is None and signing.by_sigstore else attachments
         if "registry" in kwargs:
             kwargs["registry"] = replace(kwargs["registry"], attachments=written)
         elif "registries" in kwargs:
             kwargs["registries"] = _with_attachments(kwargs["registries"], attachments, written)
-        signing = SigningOptions(gpg_keys, sigstore_key, passphrase_file, sign_identity)
         return function(*args, signing=signing, **kwargs)
 
     decorated: Any = with_signing
@@ -116,6 +127,8 @@ def _with_attachments(
 _TRUST = (
     click.option(
         "--policy",
+        "--signature-policy",  # what podman calls it
+        "policy",
         metavar="FILE",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Trust policy to go by, instead of this machine's policy.json",

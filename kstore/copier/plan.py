@@ -7,7 +7,7 @@ several plans, the most wanted first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kstore import mediatypes as mt
@@ -28,8 +28,16 @@ from kstore.interfaces import DestinationTraits, ImageDestination, ImageSource
 from kstore.manifest import Index, Manifest
 from kstore.manifest.convert import INDEX_OF, check_convertible, converted_layer_type
 from kstore.manifest.schema1 import Legacy
+from kstore.signature import SIGNATURE_KINDS, SignatureKind, parse_signature
 
 __all__ = ["ImagePlan", "Plan", "identity", "make_plans"]
+
+_SIGNED = "it is signed"
+_LEAVE = "--remove-signatures leaves the signatures behind"
+_NOUNS: Mapping[SignatureKind, str] = {
+    "simple": "signatures by GnuPG",
+    "sigstore": "sigstore signatures",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,7 @@ def make_plans(
     """
     traits, name = destination.traits, where(destination)
     _check_kinds(selection, traits, options, name)
+    _check_signatures(selection, traits.signatures, options, name)
     identity(destination, options)
     frozen = _frozen(selection, destination, options)
     plans: list[Plan] = []
@@ -109,7 +118,8 @@ def make_plans(
             if frozen is not None and plan.changes:
                 raise UnsupportedError(
                     f"manifest {selection.top.digest} would have to change on its way to {name},"
-                    f" but {frozen}"
+                    f" but {frozen}",
+                    hint=_LEAVE if frozen == _SIGNED else None,
                 )
             plans.append(plan)
         except UnsupportedError as error:
@@ -136,14 +146,6 @@ def identity(destination: ImageDestination, options: CopyOptions) -> str:
 def _check_kinds(
     selection: Selection, traits: DestinationTraits, options: CopyOptions, name: str
 ) -> None:
-    signed = not options.remove_signatures and any(image.signatures for image in selection.all)
-    if signed and not traits.signatures:
-        raise UnsupportedError(
-            f"{name} cannot keep the image's signatures",
-            hint="--remove-signatures leaves them behind",
-        )
-    if options.signers and not traits.signatures:
-        raise UnsupportedError(f"{name} cannot keep signatures, so that nothing is signed")
     if selection.index is not None and not traits.indexes:
         raise UnsupportedError(f"{name} takes one image, not an index", hint="choose a platform")
     for image in selection.images:
@@ -159,6 +161,30 @@ def _check_kinds(
             raise UnsupportedError(
                 f"manifest {image.raw.digest} is an artifact of type {kind!r:.120}, not an image"
             )
+
+
+def _check_signatures(
+    selection: Selection, kept: frozenset[SignatureKind], options: CopyOptions, name: str
+) -> None:
+    """Refuse what would lose a signature, or be signed in vain."""
+    for signer in options.signers:
+        if signer.kind not in kept:
+            raise UnsupportedError(
+                f"{name} cannot keep {_NOUNS[signer.kind]}, so that nothing is signed"
+            )
+    if options.remove_signatures or kept == SIGNATURE_KINDS:
+        return
+    for image in selection.all:
+        if image.signatures and not kept:
+            raise UnsupportedError(f"{name} cannot keep the image's signatures", hint=_LEAVE)
+        for data in image.signatures:
+            kind = parse_signature(data, f"a signature of manifest {image.raw.digest}").kind
+            if kind not in kept:  # a registry's: other places keep all kinds or none
+                keep = "--sigstore-attachments keeps them in the registry, "
+                raise UnsupportedError(
+                    f"{name} cannot keep the image's {_NOUNS[kind]}",
+                    hint=f"{keep}{_LEAVE}" if kind == "sigstore" else _LEAVE,
+                )
 
 
 def _frozen(
@@ -177,7 +203,7 @@ def _frozen(
     if options.preserve_digests:
         return "its digest is to be preserved"
     if not options.remove_signatures and any(image.signatures for image in selection.all):
-        return "it is signed"
+        return _SIGNED
     return None
 
 

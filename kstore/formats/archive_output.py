@@ -2,7 +2,7 @@
 
 A file appears under its name when it is complete and durable, or not at all.  Until then it has no
 name, so that even a killed writer leaves nothing (open(2), O_TMPFILE); where the file system knows
-no such files, it stands beside its place as ``.kstore-<hex>.tmp``.
+no such files, it is a draft (see ``formats.drafts``), which the next writer of the file removes.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
 from kstore.blobs import fsync_directory
 from kstore.errors import ConflictError, InvalidInputError
+from kstore.formats.drafts import lock_unnamed, make_draft_file, name_beside, sweep_files
 from kstore.formats.spool import file_errors
 from kstore.streams import Closing
 
 __all__ = ["ArchiveOutput"]
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
 _NO_NAMELESS = {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS}
 _OPEN_FILES = Path("/proc/self/fd")
@@ -87,21 +86,16 @@ class ArchiveOutput(Closing):
 
     def _open_temporary(self, target: Path, facts: os.stat_result | None) -> None:
         self._target = Path(os.path.realpath(target))  # a link to a file keeps being one
+        sweep_files(self._target)
         descriptor = _open_nameless(self._target.parent)
-        temporary = None if descriptor is not None else _sibling(self._target)
+        if descriptor is None:
+            self._temporary, descriptor = make_draft_file(self._target)
         try:
-            if temporary is not None:  # Ctrl-C may come when it is just made
-                descriptor = os.open(temporary, _CREATE, 0o666)
-                self._temporary = temporary
-            assert descriptor is not None
             self._file = os.fdopen(descriptor, "wb", buffering=_BUFFER)
             if facts is not None:
                 os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
         except BaseException:
-            with contextlib.suppress(OSError):
-                self._close_file()
-                if temporary is not None:
-                    temporary.unlink()
+            self.close()
             raise
 
     def write(self, data: bytes | memoryview) -> None:
@@ -138,12 +132,13 @@ class ArchiveOutput(Closing):
                 return
             os.fsync(self._file.fileno())
             if self._temporary is None:
-                self._temporary = _sibling(self._target)  # known first: Ctrl-C may come any time
+                lock_unnamed(self._file.fileno())
+                self._temporary = name_beside(self._target)  # known first: Ctrl-C may come any time
                 _give_name(self._file.fileno(), self._temporary)
-            self._close_file()
             self._refuse_content(self._target.stat() if self._target.exists() else None)
             self._temporary.replace(self._target)
             self._temporary = None
+            self._close_file()  # and with it the lock
             fsync_directory(self._target.parent)
 
     def close(self) -> None:
@@ -181,10 +176,6 @@ def _give_name(descriptor: int, path: Path) -> None:
         os.link(_OPEN_FILES / str(descriptor), path.name, dst_dir_fd=directory)
     finally:
         os.close(directory)
-
-
-def _sibling(target: Path) -> Path:
-    return target.with_name(f".kstore-{secrets.token_hex(8)}.tmp")
 
 
 def _refuse_terminal(stream: BinaryIO, what: str) -> None:

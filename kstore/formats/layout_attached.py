@@ -1,8 +1,8 @@
-"""What goes from an OCI layout together with an image: whatever is attached to it alone."""
+"""What in an OCI layout is attached to something else: whose it is, and what goes with an image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,13 @@ from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.formats.oci_layout import LayoutIndex
 from kstore.manifest import MAX_MANIFEST_SIZE
-from kstore.manifest.attached import tagged_subject
+from kstore.manifest.attached import listed_subject, tagged_subject
+from kstore.mediatypes import IMAGE_CONFIGS
 
-__all__ = ["falling_with"]
+__all__ = ["attached_entries", "falling_with", "subjects_of"]
+
+#: Bytes of a manifest by its digest, None if it is not there.
+Read = Callable[[Digest], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +27,29 @@ class _Entry:
     digest: Digest
     members: tuple[Digest, ...]
     subject: Digest | None
+    is_image: bool
 
 
-def falling_with(
-    index: LayoutIndex, position: int, read: Callable[[Digest], bytes | None]
-) -> set[int]:
+def subjects_of(index: LayoutIndex, read: Read) -> Sequence[Digest | None]:
+    """What each entry is attached to: by what it says, or by its name."""
+    return [entry.subject for entry in _entries(index, read)]
+
+
+def attached_entries(index: LayoutIndex, read: Read) -> frozenset[int]:
+    """The positions of what is no image, but attached to something that the layout lists."""
+    entries = _entries(index, read)
+    there = {digest for entry in entries for digest in (entry.digest, *entry.members)}
+    return frozenset(
+        n for n, entry in enumerate(entries) if entry.subject in there and not entry.is_image
+    )
+
+
+def falling_with(index: LayoutIndex, position: int, read: Read) -> set[int]:
     """The positions of an entry and of those that nothing but it has a use for.
 
-    ``read`` gives the bytes of a manifest, None if it is not there.  What was attached to nothing
-    before stays.
+    What was attached to nothing before stays.
     """
-    entries = [
-        _entry(entry.digest, ref, read(entry.digest))
-        for entry, ref in zip(index.entries, index.refs, strict=True)
-    ]
+    entries = _entries(index, read)
     before = _alive(range(len(entries)), entries)
     after = _alive((n for n in range(len(entries)) if n != position), entries)
     return {position, *(before - after)}
@@ -55,6 +68,13 @@ def _alive(positions: Iterable[int], entries: list[_Entry]) -> set[int]:
     return alive
 
 
+def _entries(index: LayoutIndex, read: Read) -> list[_Entry]:
+    return [
+        _entry(entry.digest, ref, read(entry.digest))
+        for entry, ref in zip(index.entries, index.refs, strict=True)
+    ]
+
+
 def _entry(digest: Digest, ref: str | None, data: bytes | None) -> _Entry:
     document: dict[str, Any] = {}
     if data is not None:
@@ -67,9 +87,21 @@ def _entry(digest: Digest, ref: str | None, data: bytes | None) -> _Entry:
     listed = document.get("manifests")
     members = map(_digest, listed if isinstance(listed, list) else ())
     subject = _digest(document.get("subject"))
-    if subject is None and ref is not None:
-        subject = tagged_subject(ref)
-    return _Entry(digest, tuple(each for each in members if each is not None), subject)
+    tagged = None if ref is None else tagged_subject(ref) or listed_subject(ref)
+    return _Entry(
+        digest,
+        tuple(each for each in members if each is not None),
+        subject or tagged,
+        is_image=tagged is None and _is_image(document),
+    )
+
+
+def _is_image(document: dict[str, Any]) -> bool:
+    """Whether this is an image or an index of images, also where it refers to another one."""
+    if isinstance(document.get("manifests"), list):
+        return document.get("artifactType") is None
+    config = document.get("config")
+    return isinstance(config, dict) and config.get("mediaType") in IMAGE_CONFIGS
 
 
 def _digest(value: Any) -> Digest | None:

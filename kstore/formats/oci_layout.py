@@ -25,7 +25,7 @@ from kstore.errors import (
     UnsupportedError,
 )
 from kstore.manifest import MAX_INDEX_ENTRIES, MAX_MANIFEST_SIZE, RawManifest, parse
-from kstore.manifest.attached import artifact_type_of, tagged_subject
+from kstore.manifest.attached import artifact_type_of, is_attachment_tag
 
 __all__ = [
     "INDEX_FILE",
@@ -213,7 +213,7 @@ class LayoutIndex:
         return [
             position
             for position, (entry, ref) in enumerate(zip(self.entries, self.refs, strict=True))
-            if entry.artifact_type is None and (ref is None or tagged_subject(ref) is None)
+            if entry.artifact_type is None and (ref is None or not is_attachment_tag(ref))
         ]
 
     def _only(self, positions: Iterable[int], what: str) -> int:

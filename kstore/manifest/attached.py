@@ -25,6 +25,8 @@ __all__ = [
     "attachment_tag",
     "describe_referrer",
     "is_attachment_tag",
+    "is_referrers_tag",
+    "listed_subject",
     "referrers_tag",
     "tagged_subject",
 ]
@@ -62,7 +64,22 @@ def tagged_subject(tag: str) -> Digest | None:
 
 def is_attachment_tag(tag: str) -> bool:
     """Whether a tag stands for what is attached to images, and not for an image."""
-    return tagged_subject(tag) is not None or _REFERRERS.match(tag) is not None
+    return tagged_subject(tag) is not None or is_referrers_tag(tag)
+
+
+def is_referrers_tag(tag: str) -> bool:
+    """Whether a tag stands for the index of what refers to an image."""
+    return _REFERRERS.match(tag) is not None
+
+
+def listed_subject(tag: str) -> Digest | None:
+    """What the index under a tag lists the referrers of; None for any other tag, and where the tag
+    has not all of the digest."""
+    algorithm, _, digits = tag.partition("-")
+    try:
+        return Digest(algorithm, digits) if is_referrers_tag(tag) else None
+    except InvalidDigestError:
+        return None
 
 
 def artifact_type_of(view: Manifest | Index) -> str | None:

@@ -140,7 +140,7 @@ def _manifest(document: dict[str, Any], raw: RawManifest, what: str) -> Manifest
         ),
         annotations=text_map(document.get("annotations"), f"annotations of {what}"),
         subject=_subject(document, what),
-        artifact_type=_artifact_type(document, what),
+        artifact_type=strictjson.text_in(document, "artifactType", what),
     )
 
 
@@ -160,17 +160,10 @@ def _index(document: dict[str, Any], raw: RawManifest, what: str) -> Index:
         ),
         annotations=text_map(document.get("annotations"), f"annotations of {what}"),
         subject=_subject(document, what),
-        artifact_type=_artifact_type(document, what),
+        artifact_type=strictjson.text_in(document, "artifactType", what),
     )
 
 
 def _subject(document: dict[str, Any], what: str) -> Descriptor | None:
     subject = document.get("subject")
     return None if subject is None else Descriptor.from_json(subject, f"subject of {what}")
-
-
-def _artifact_type(document: dict[str, Any], what: str) -> str | None:
-    value = document.get("artifactType")
-    if value is not None and not isinstance(value, str):
-        raise InvalidManifestError(f"artifactType of {what} is not text")
-    return value or None

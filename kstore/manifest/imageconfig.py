@@ -75,14 +75,14 @@ class ImageConfig:
         rootfs = {} if rootfs is None else strictjson.as_object(rootfs, f"rootfs of {what}")
         return cls(
             platform=Platform(
-                os=_text(document, "os", what) or "",
-                architecture=_text(document, "architecture", what) or "",
-                variant=_text(document, "variant", what),
-                os_version=_text(document, "os.version", what),
+                os=strictjson.text_in(document, "os", what) or "",
+                architecture=strictjson.text_in(document, "architecture", what) or "",
+                variant=strictjson.text_in(document, "variant", what),
+                os_version=strictjson.text_in(document, "os.version", what),
             ),
             created=parse_time(document.get("created")),
-            author=_text(document, "author", what),
-            docker_version=_text(document, "docker_version", what),
+            author=strictjson.text_in(document, "author", what),
+            docker_version=strictjson.text_in(document, "docker_version", what),
             run=_run(document.get("config"), what),
             diff_ids=_diff_ids(rootfs.get("diff_ids"), what),
             history=_history(document.get("history"), what),
@@ -112,14 +112,14 @@ def _run(value: Any, what: str) -> RunConfig:
         return RunConfig()
     config = strictjson.as_object(value, f"config of {what}")
     return RunConfig(
-        user=_text(config, "User", what),
-        env=_texts(config.get("Env"), f"Env of {what}"),
-        entrypoint=_texts(config.get("Entrypoint"), f"Entrypoint of {what}"),
-        cmd=_texts(config.get("Cmd"), f"Cmd of {what}"),
-        working_dir=_text(config, "WorkingDir", what),
+        user=strictjson.text_in(config, "User", what),
+        env=strictjson.as_texts(config.get("Env"), f"Env of {what}"),
+        entrypoint=strictjson.as_texts(config.get("Entrypoint"), f"Entrypoint of {what}"),
+        cmd=strictjson.as_texts(config.get("Cmd"), f"Cmd of {what}"),
+        working_dir=strictjson.text_in(config, "WorkingDir", what),
         volumes=_keys(config.get("Volumes"), f"Volumes of {what}"),
         exposed_ports=_keys(config.get("ExposedPorts"), f"ExposedPorts of {what}"),
-        stop_signal=_text(config, "StopSignal", what),
+        stop_signal=strictjson.text_in(config, "StopSignal", what),
         labels=text_map(config.get("Labels"), f"Labels of {what}"),
     )
 
@@ -136,9 +136,9 @@ def _history(value: Any, what: str) -> tuple[HistoryEntry, ...]:
         entries.append(
             HistoryEntry(
                 created=parse_time(entry.get("created")),
-                created_by=_text(entry, "created_by", name) or "",
-                comment=_text(entry, "comment", name) or "",
-                author=_text(entry, "author", name) or "",
+                created_by=strictjson.text_in(entry, "created_by", name) or "",
+                comment=strictjson.text_in(entry, "comment", name) or "",
+                author=strictjson.text_in(entry, "author", name) or "",
                 empty_layer=entry.get("empty_layer") is True,
             )
         )
@@ -146,25 +146,11 @@ def _history(value: Any, what: str) -> tuple[HistoryEntry, ...]:
 
 
 def _diff_ids(value: Any, what: str) -> tuple[Digest, ...]:
+    texts = strictjson.as_texts(value, f"diff_ids of {what}")
     try:
-        return tuple(Digest.parse(text) for text in _texts(value, f"diff_ids of {what}"))
+        return tuple(map(Digest.parse, texts))
     except InvalidDigestError as exc:
         raise InvalidManifestError(f"diff_ids of {what}: {exc}") from exc
-
-
-def _text(value: dict[str, Any], key: str, what: str) -> str | None:
-    text = value.get(key)
-    if text is not None and not isinstance(text, str):
-        raise InvalidManifestError(f"{key} of {what} is not text")
-    return text or None
-
-
-def _texts(value: Any, what: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidManifestError(f"{what} is not a list of texts")
-    return tuple(value)
 
 
 def _keys(value: Any, what: str) -> tuple[str, ...]:

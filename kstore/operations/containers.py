@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +19,7 @@ from kstore.formats.archive import Archive, open_archive
 from kstore.formats.docker_image import CONTAINERD_NAME
 from kstore.formats.docker_legacy import legacy_images
 from kstore.formats.docker_tar import LIST
+from kstore.formats.layout_attached import attached_entries
 from kstore.formats.oci_layout import INDEX_FILE, REF_NAME, Selector
 from kstore.interfaces import ImageReference
 from kstore.reference import LOCAL_DOMAIN, Named
@@ -28,17 +29,21 @@ from kstore.transports.dir_files import MANIFEST_FILE
 from kstore.transports.docker_archive import DockerArchiveReader, DockerArchiveTransport
 from kstore.transports.oci import OciReference, OciTransport
 from kstore.transports.oci_archive import OciArchiveTransport
-from kstore.transports.oci_directory import LayoutDirectory
+from kstore.transports.oci_directory import LayoutDirectory, LayoutFiles
 
 __all__ = ["Offered", "images_in"]
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """An image that is there, and the names it goes by there (none, perhaps)."""
+    """An image that is there, and the names it goes by there (none, perhaps).
+
+    ``attached``: it is no image, but belongs to one of those that are.
+    """
 
     reference: ImageReference
     names: tuple[Named, ...]
+    attached: bool = False
 
 
 @contextlib.contextmanager
@@ -62,8 +67,7 @@ def images_in(
         elif INDEX_FILE in archive:
             home = OciArchiveTransport(spool_dir, cancel=cancel)
             reader = home.reader_of(archive.what, archive)
-            entries = reader.files.read_index().entries
-            yield _grouped([ref for ref, _ in reader.images()], entries)
+            yield _grouped([ref for ref, _ in reader.images()], reader.files)
         else:
             raise IntegrityError(
                 f"{archive.what} holds no images: it has neither {LIST} nor {INDEX_FILE}",
@@ -86,11 +90,8 @@ def _in_docker_archive(
 def _in_directory(path: Path, cancel: Cancel | None) -> Sequence[Offered]:
     if (path / INDEX_FILE).exists():
         home = OciTransport(cancel)
-        entries = LayoutDirectory(path).read_index().entries
-        references = [
-            OciReference(str(path), Selector(position=n), home) for n in range(len(entries))
-        ]
-        return _grouped(references, entries)
+        everything = OciReference(str(path), Selector(), home)
+        return _grouped([ref for ref, _ in everything.images()], LayoutDirectory(path))
     if (path / MANIFEST_FILE).exists():
         return [Offered(DirReference(str(path)), ())]
     raise IntegrityError(
@@ -100,18 +101,20 @@ def _in_directory(path: Path, cancel: Cancel | None) -> Sequence[Offered]:
     )
 
 
-def _grouped(
-    references: Sequence[ImageReference], entries: Sequence[Descriptor]
-) -> Sequence[Offered]:
+def _grouped(references: Sequence[ImageReference], files: LayoutFiles) -> Sequence[Offered]:
     """Each manifest once, with the names of all its entries."""
-    first: dict[Digest, ImageReference] = {}
-    names: dict[Digest, dict[Named, None]] = {}
-    for reference, entry in zip(references, entries, strict=True):
-        first.setdefault(entry.digest, reference)
-        named = names.setdefault(entry.digest, {})
-        if (name := _name(entry)) is not None:
-            named[name] = None
-    return [Offered(reference, tuple(names[digest])) for digest, reference in first.items()]
+    index = files.read_index()
+    attached = attached_entries(index, files.read_small_blob)
+    offered: dict[Digest, Offered] = {}
+    for position, (reference, entry) in enumerate(zip(references, index.entries, strict=True)):
+        known = offered.get(entry.digest, Offered(reference, (), attached=True))
+        names, name = known.names, _name(entry)
+        if name is not None and name not in names:
+            names = (*names, name)
+        offered[entry.digest] = replace(
+            known, names=names, attached=known.attached and position in attached
+        )
+    return list(offered.values())
 
 
 def _name(entry: Descriptor) -> Named | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from kstore.copier import CopyOptions, CopyResult, Facts, copy_image
+from kstore.copier import CopyOptions, CopyResult, Facts
 from kstore.copier.progress import Event, ProgressSink, ignore
 from kstore.errors import InvalidInputError, InvalidReferenceError, NotFoundError, RemoteError
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
+from kstore.operations.carry import carry
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
 from kstore.transports import FACTORIES, STORE_TRANSPORTS, Transports, split_transport
@@ -24,6 +25,8 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 
 _FILES = "oci:PATH, dir:PATH, oci-archive:PATH or docker-archive:PATH says what it is"
+
+_ARCHIVE = re.compile(r"\.(tar|tgz)(\.\w+)?\Z", re.ASCII)
 
 T = TypeVar("T")
 
@@ -46,8 +49,6 @@ def copy(
     then.  InvalidInputError if both are the same image and nothing about it is to change.
     """
     options = options or CopyOptions()
-    if with_referrers:
-        options = _keeping_digests(options, source, destination)
     if _is_same(source, destination) and not _changes(options):
         raise InvalidInputError(
             f"source and destination are the same image, {_shown(source)}",
@@ -56,20 +57,16 @@ def copy(
     facts = layer_facts(source, destination)
 
     def attempt() -> CopyResult:
-        result = copy_image(
+        return carry(
             source,
             destination,
             policy,
             options,
+            with_referrers=with_referrers,
             facts=facts,
             progress=progress,
             cancel=cancel,
         )
-        if with_referrers:
-            from kstore.operations.referrers import copy_referrers
-
-            copy_referrers(source, destination, result, options, progress=progress, cancel=cancel)
-        return result
 
     try:
         return retrying(attempt, retries, progress=progress, cancel=cancel)
@@ -77,20 +74,6 @@ def copy(
         if error.hint is None and _looks_swapped(source, destination):
             error.hint = "the source comes first: kstore copy SOURCE DESTINATION"
         raise
-
-
-def _keeping_digests(
-    options: CopyOptions, source: ImageReference, destination: ImageReference
-) -> CopyOptions:
-    """``options`` under which what refers to the image, by its digest, still does afterwards.
-
-    UnsupportedError where one of the ends cannot have anything attached to an image.
-    """
-    from kstore.operations.referrer_places import place_of
-
-    for end in (source, destination):
-        place_of(end)
-    return replace(options, preserve_digests=True)
 
 
 def parse_end(transports: Transports, text: str) -> ImageReference:
@@ -104,11 +87,6 @@ def parse_end(transports: Transports, text: str) -> ImageReference:
             f"{text[:200]!r} does not say where the image is", hint=_right_form(text)
         )
     name, rest = split
-    if name in ("http", "https"):
-        raise InvalidReferenceError(
-            f"{text[:200]!r} is an address of the web, not an image",
-            hint=f"docker:{rest[:200].rstrip('/')}",
-        )
     if name != "docker" and name in FACTORIES and rest.startswith("//"):
         raise InvalidReferenceError(
             f"{text[:200]!r} has // that only docker references begin with",
@@ -121,7 +99,11 @@ def _right_form(text: str) -> str:
     name, colon, rest = text.partition(":")
     if colon and name.lower() == "docker":
         return f"docker://{rest.lstrip('/')[:200]}"
-    if text.startswith(("/", ".", "~")):
+    from difflib import get_close_matches  # only mistakes pay for it
+
+    if colon and (near := get_close_matches(name, FACTORIES, n=1)):
+        return f"did you mean {near[0]}:{rest[:200]}?"
+    if text == "-" or text.startswith(("/", ".", "~")) or _ARCHIVE.search(text):
         return _FILES
     return f"docker://{text[:200]} for a registry's, kstore:{text[:200]} for the store's"
 

@@ -123,10 +123,13 @@ class _AtRegistry:
                         f"{self._named.repository} has more than {MAX_TAGS} tags, too many to ask"
                         f" which of them mean {digest}"
                     )
-        except NotFoundError:
-            if self._named.tag is not None:
-                raise  # there is one tag at least: what others there are cannot be known
-            return ()
+        except NotFoundError as exc:
+            if self._named.tag is None:
+                return ()
+            raise NotFoundError(  # there is one tag at least
+                f"{self._named.domain} does not tell the tags of {self._path}, so which others of"
+                f" them mean {digest} is unknown"
+            ) from exc
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             meanings = list(pool.map(self._meaning, tags))
         return [tag for tag, meaning in zip(tags, meanings, strict=True) if meaning == digest]

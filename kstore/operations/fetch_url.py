@@ -26,7 +26,7 @@ from kstore.registry.answers import TEMPORARY
 from kstore.registry.download import strong_etag
 from kstore.registry.hosts import TlsFiles, tls_files
 from kstore.registry.retry import PROGRESS, Backoff, retry_after
-from kstore.registry.settings import RegistrySettings
+from kstore.registry.settings import RegistrySettings, not_asked
 from kstore.registry.urls import Url
 from kstore.streams import Cancel
 
@@ -152,6 +152,8 @@ class UrlInput(LayerInput):
         raise RemoteError(f"{first.netloc} redirected more than {MAX_REDIRECTS} times")
 
     def _send(self, url: Url, headers: Mapping[str, str], reach: Reach) -> Response:
+        if self._settings.offline:
+            raise not_asked(f"fetch {self.name}")
         usual = {"User-Agent": self._settings.user_agent, "Accept-Encoding": "identity"}
         return self._http.send(
             "GET",
@@ -192,8 +194,10 @@ class UrlInput(LayerInput):
 
     def _named(self, exc: RemoteError) -> RemoteError:
         """The error with the address in it, and without advice that is for registries."""
-        about = "" if self.name in exc.message else f"cannot fetch {self.name}: "
-        return type(exc)(f"{about}{exc.message}", status=exc.status, retryable=exc.retryable)
+        if self.name in exc.message:
+            return exc
+        message = f"cannot fetch {self.name}: {exc.message}"
+        return type(exc)(message, status=exc.status, retryable=exc.retryable)
 
 
 def _authorities(url: Url, settings: RegistrySettings) -> TlsFiles:

@@ -32,14 +32,17 @@ class ImageSummary:
 
     @property
     def repository(self) -> str | None:
+        """``registry/path`` of the name; None without a name."""
         return self.name.name.repository if self.name else None
 
     @property
     def tag(self) -> str | None:
+        """The tag of the name; None without a name, or for one by digest."""
         return self.name.name.tag if self.name else None
 
     @property
     def created(self) -> dt.datetime | None:
+        """When the image was made, as its config says; None where it does not."""
         return self.image.created
 
     @property

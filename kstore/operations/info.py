@@ -32,6 +32,7 @@ class StoreInfo:
     debug: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """All facts by section, sizes in bytes, times in seconds."""
         facts = {"host": self.host, "store": asdict(self.store), "versions": self.versions}
         return facts if self.debug is None else {**facts, "debug": self.debug}
 

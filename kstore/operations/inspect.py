@@ -5,15 +5,34 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kstore import mediatypes as mt
 from kstore.digest import Digest
-from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, Manifest, RawManifest, parse_image
-from kstore.store import ImageRecord, NameRecord, Store
+from kstore.errors import PlatformNotFoundError
+from kstore.manifest import (
+    MAX_CONFIG_SIZE,
+    ImageConfig,
+    Manifest,
+    RawManifest,
+    parse_image,
+    parse_index,
+)
+from kstore.reference import LOCAL_DOMAIN
+from kstore.store import Found, ImageRecord, NameRecord, Store
 from kstore.streams import Cancel
 
-__all__ = ["ImageInspection", "inspect_image", "repo_digests", "repo_tags", "time_text"]
+if TYPE_CHECKING:
+    from kstore.platforms import Platform
+
+__all__ = [
+    "ImageInspection",
+    "inspect_image",
+    "read_top_manifest",
+    "repo_digests",
+    "repo_tags",
+    "time_text",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +115,21 @@ def repo_digests(image: ImageRecord) -> tuple[str, ...]:
 
 
 def inspect_image(
-    store: Store, text: str, *, measure: bool = False, cancel: Cancel | None = None
+    store: Store,
+    text: str,
+    *,
+    platform: Platform | None = None,
+    measure: bool = False,
+    cancel: Cancel | None = None,
 ) -> ImageInspection:
-    """Inspect the image ``text`` (name or ID); ``measure`` its unpacked size by unpacking it.
+    """Inspect the image ``text`` (name or ID); of a name that stands for an index, the member for
+    ``platform`` (None: this machine's).  ``measure`` its unpacked size by unpacking it.
 
-    Raises ImageNotFoundError, AmbiguousNameError, StoreDamagedError.
+    Raises ImageNotFoundError, AmbiguousNameError, PlatformNotFoundError, StoreDamagedError.
     """
     found = store.find_image(text)
+    if platform is not None:
+        found = _member(store, found, platform)
     raw = store.read_manifest(found.manifest)
     manifest = parse_image(raw)
     data = store.read_blob(manifest.config.digest, cap=MAX_CONFIG_SIZE)
@@ -115,6 +142,41 @@ def inspect_image(
         unpacked_size=_unpacked_size(store, manifest, measure, cancel),
         past_names=store.past_names(found.image.id).get(found.image.id, ()),
     )
+
+
+def read_top_manifest(store: Store, text: str) -> RawManifest:
+    """What the name ``text`` stands for, an index perhaps; of an ID, the image's manifest.
+
+    Raises ImageNotFoundError, AmbiguousNameError, StoreDamagedError.
+    """
+    found = store.find_image(text)
+    return store.read_manifest(_index_named(store, found) or found.manifest)
+
+
+def _index_named(store: Store, found: Found) -> Digest | None:
+    """The index that the name stands for which ``found`` was looked up by; None for an image."""
+    record = store.name(found.name) if found.name is not None else None
+    target = store.manifest(record.target) if record is not None else None
+    return target.descriptor.digest if target is not None and target.is_index else None
+
+
+def _member(store: Store, found: Found, platform: Platform) -> Found:
+    """The image for ``platform`` under the same name, where that stands for an index."""
+    top = _index_named(store, found)
+    if top is None:
+        return found
+    from kstore.image import choose_member
+
+    index = parse_index(store.read_manifest(top))
+    digest = choose_member(index, platform, str(found.name)).digest
+    member = store.manifest(digest)
+    if member is None or member.image_id is None:
+        pulled = found.name is not None and found.name.domain != LOCAL_DOMAIN
+        raise PlatformNotFoundError(
+            f"the image of {found.name} for {platform} is not in the store",
+            hint=f"kstore pull --platform {platform} {found.name}" if pulled else None,
+        )
+    return Found(store.image(member.image_id), found.name, digest)
 
 
 def _unpacked_size(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kstore.copier import CopyOptions, CopyResult, Instances, copy_image
+from kstore.copier import CopyOptions, CopyResult, Instances
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import (
@@ -20,6 +20,7 @@ from kstore.errors import (
 from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.manifest import RawManifest, parse_image
+from kstore.operations.carry import carry
 from kstore.operations.containers import Offered, images_in
 from kstore.operations.copy import layer_facts
 from kstore.operations.several import OF_ONE_IMAGE, image_named
@@ -35,10 +36,12 @@ __all__ = ["LoadOptions", "Loaded", "MovedName", "NotLoaded", "load_images"]
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
     """``clobber``: names that mean other images may move; ``parallel``: blobs moved at once;
-    ``policy``: which images are trusted."""
+    ``with_referrers``: also what is attached to the images; ``policy``: which images are
+    trusted."""
 
     clobber: bool = True
     parallel: int = 6
+    with_referrers: bool = False
     policy: TrustPolicy = ACCEPT_ANYTHING
 
 
@@ -85,16 +88,20 @@ def load_images(
 
     An image appears with all its names at once.  One that is damaged does not stop the others; if
     there is only one, its error is raised.  Manifests keep their bytes wherever the format has
-    them.  An index of which all images are there is loaded whole.
+    them.  An index of which all images are there is loaded whole.  What is attached to images in an
+    OCI layout is none itself, and comes along with ``options.with_referrers``.
 
     Raises what ``containers.images_in`` raises, ImageNotFoundError if there is no image,
-    ConflictError without ``options.clobber``, and what the store raises.
+    ConflictError without ``options.clobber``, UnsupportedError, and what the store raises.
     """
     options = options or LoadOptions()
     spool = transports.settings.spool_dir
-    with images_in(source, spool_dir=spool, cancel=cancel) as offered:
+    with images_in(source, spool_dir=spool, cancel=cancel) as found:
+        offered = [image for image in found if not image.attached]
         if not offered:
             raise ImageNotFoundError(f"{_place(source)} holds no image")
+        if options.with_referrers:
+            _require_place(offered[0])
         if not options.clobber:
             _refuse_moves(store, offered)
         for image in offered:
@@ -104,6 +111,14 @@ def load_images(
                 if len(offered) == 1:
                     raise
                 yield NotLoaded(_shown(image.reference), image.names, error)
+
+
+def _require_place(image: Offered) -> None:
+    """Refuse a format in which nothing can be attached to images, before anything is loaded."""
+    from kstore.operations.referrer_places import open_place
+
+    with open_place(image.reference):
+        pass
 
 
 def _load(
@@ -139,11 +154,12 @@ def _copied(
     destination = transports.storage.reference(*image.names)
 
     def attempt(instances: Instances) -> CopyResult:
-        return copy_image(
+        return carry(
             image.reference,
             destination,
             options.policy,
             CopyOptions(parallel=options.parallel, images_only=True, instances=instances),
+            with_referrers=options.with_referrers,
             facts=layer_facts(destination),
             progress=progress,
             cancel=cancel,

@@ -47,11 +47,17 @@ def log_in(
     """Try ``credentials`` on ``registry``, and keep them if it takes them.
 
     ``registry`` is ``host[:port]``, with ``/namespace`` if the credentials are for that part of it
-    alone.  Raises InvalidInputError for a name that is no registry, AuthError if they are refused
+    alone.  Raises InvalidInputError for a name that is no registry (or for a namespace, if
+    ``files`` knows only whole ones), AuthError if they are refused
     (nothing is written then), RemoteError if the registry cannot be asked, StorageError.
     """
     key = registry_key(registry)
-    host = key.partition("/")[0]
+    host, _, namespace = key.partition("/")
+    if namespace and files.whole_registries:
+        raise InvalidInputError(
+            f"docker keeps credentials of whole registries, not of {key}",
+            hint=f"kstore login --authfile FILE {key}",
+        )
     with RegistryClient(host, settings, lambda *_: credentials, warn=warn) as client:
         try:
             client.ping()

@@ -22,11 +22,15 @@ def manifest_digest(
     NotFoundError where there is no such file, InvalidManifestError if it is no manifest.
     """
     data = _read(source, stdin)
+    shown = "standard input" if source == "-" else source
+    if not data:
+        raise InvalidManifestError(f"{shown} is not a manifest: it is empty")
     try:
         raw = RawManifest.receive(data)
     except InvalidManifestError as exc:
-        shown = "standard input" if source == "-" else source
-        raise InvalidManifestError(f"{shown} is not a manifest: {exc.message}") from exc
+        # It was asked for by the file's name, not by a digest.
+        said = exc.message.replace(f"manifest {Digest.of(data)}", "it", 1)
+        raise InvalidManifestError(f"{shown} is not a manifest: {said}") from exc
     return raw.digest if algorithm == raw.digest.algorithm else Digest.of(raw.content, algorithm)
 
 

@@ -18,7 +18,16 @@ from kstore.signing.policyfile import ScopeCheck, load_policy, read_policy
 from kstore.signing.requirements import Keys
 from kstore.signing.rules import Rule
 
-__all__ = ["NewRule", "PolicyChange", "RuleOf", "change_policy", "parse_scope", "rule_of"]
+__all__ = [
+    "NewRule",
+    "PolicyChange",
+    "RuleOf",
+    "change_policy",
+    "is_ours_alone",
+    "parse_scope",
+    "rule_of",
+    "scope_text",
+]
 
 _DEFAULT = "default"
 _FRESH = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -60,6 +69,11 @@ def rule_of(policy: FilePolicy, reference: ImageReference) -> RuleOf:
     return RuleOf(rule, scopes if rule.file is not None else ())
 
 
+def scope_text(rule: Rule) -> str:
+    """What :func:`parse_scope` makes the rule's scope of."""
+    return _DEFAULT if rule.scope is None else f"{rule.transport}:{rule.scope}"
+
+
 def parse_scope(text: str, transports: Sequence[str]) -> tuple[str, str] | None:
     """Transport and scope of ``TRANSPORT:SCOPE``; a scope alone is docker's; None for ``default``.
 
@@ -71,6 +85,12 @@ def parse_scope(text: str, transports: Sequence[str]) -> tuple[str, str] | None:
     if colon and name in transports:
         return name, scope.removeprefix("//") if name == "docker" else scope
     return "docker", text
+
+
+def is_ours_alone(scope: tuple[str, str]) -> bool:
+    """Whether others refuse a whole file for such a scope, which kstore knows."""
+    transport, name = scope
+    return transport == "docker-archive" and name != ""
 
 
 def change_policy(

@@ -23,7 +23,7 @@ def protect_images(store: Store, texts: Sequence[str]) -> list[Named]:
     Returns the names.  Raises ImageNotFoundError, AmbiguousNameError, and InvalidInputError for an
     image without a name.
     """
-    names = [name for text in texts for name in _names(store, text)]
+    names = [name for text in texts for name in _names(store, text, pullable=True)]
     store.protection.add(names)
     return names
 
@@ -31,13 +31,14 @@ def protect_images(store: Store, texts: Sequence[str]) -> list[Named]:
 def unprotect_images(store: Store, texts: Sequence[str]) -> list[Named]:
     """Release each of ``texts``, as for :func:`protect_images`; the names that were protected."""
     protected = set(store.protection.names())
-    names = [name for text in texts for name in _names(store, text) if name in protected]
+    found = [name for text in texts for name in _names(store, text, pullable=False)]
+    names = [name for name in found if name in protected]
     store.protection.release(names)
     return names
 
 
-def _names(store: Store, text: str) -> list[Named]:
-    found = store.find_image(text)
+def _names(store: Store, text: str, *, pullable: bool) -> list[Named]:
+    found = store.find_image(text, pullable=pullable)
     if found.name is not None:
         return [found.name]
     if not found.image.names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from kstore.copier import CopyOptions, copy_image
+from kstore.copier import CopyOptions
 from kstore.copier.progress import Event, ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import (
@@ -20,6 +20,7 @@ from kstore.errors import (
 )
 from kstore.image import TrustPolicy
 from kstore.manifest.attached import is_attachment_tag
+from kstore.operations.carry import carry
 from kstore.operations.several import OF_ONE_IMAGE, image_named
 from kstore.platforms import Platform, host_platform
 from kstore.reference import Named, has_domain
@@ -221,21 +222,22 @@ def _pull_one(
         platform=options.platform,
         parallel=options.parallel,
         images_only=True,
-        preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
     try:
-        result = copy_image(
-            source, destination, options.policy, how, progress=progress, cancel=cancel
+        result = carry(
+            source,
+            destination,
+            options.policy,
+            how,
+            with_referrers=options.with_referrers,
+            progress=progress,
+            cancel=cancel,
         )
     except RemoteError as error:
         if before is not None:
-            stored = f"{local} is in the store; 'kstore pull --if-missing' is content with that"
-            error.hint = f"{error.hint}, or: {stored}" if error.hint else stored
+            stored = f"with --if-missing, as {local} is in the store"
+            error.hint = f"{error.hint}, or {stored}" if error.hint else f"pull it {stored}"
         raise
-    if options.with_referrers:
-        from kstore.operations.referrers import copy_referrers
-
-        copy_referrers(source, destination, result, how, progress=progress, cancel=cancel)
     image_id = image_named(store, local)
     assert image_id is not None, "only images are copied, and their name was just set"
     moved = before if before != image_id else None
@@ -266,9 +268,7 @@ def _present(store: Store, name: Named, options: PullOptions) -> Pulled | None:
 
 
 def _if_other(has: Platform, want: Platform) -> Platform | None:
-    # Variants are not compared: configs often leave them out, or say one that runs as well.
-    same = (has.os, has.architecture) == (want.os, want.architecture)
-    return None if same or not has.architecture else has
+    return None if has.suits(want) else has
 
 
 def _if_nameless(store: Store, image_id: str | None) -> str | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kstore.compression import Kind
-from kstore.copier import CopyOptions, copy_image
+from kstore.copier import CopyOptions
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
+from kstore.operations.carry import carry
 from kstore.reference import LOCAL_DOMAIN, Named
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.signing.signer import Signer
@@ -73,18 +74,19 @@ def push_image(
         signers=options.signers,
         sign_identity=options.sign_identity,
         remove_signatures=options.remove_signatures,
-        preserve_digests=options.with_referrers,  # what refers to it does so by its digest
     )
-    if options.with_referrers:
-        from kstore.operations.referrer_places import place_of
-
-        place_of(target)  # what cannot have attachments is refused before anything moves
-    result = copy_image(source, target, options.policy, how, progress=progress, cancel=cancel)
-    if options.with_referrers:
-        from kstore.operations.referrers import copy_referrers
-
-        copy_referrers(source, target, result, how, progress=progress, cancel=cancel)
-    where = str(target.docker_reference or target.within_transport)
+    result = carry(
+        source,
+        target,
+        options.policy,
+        how,
+        with_referrers=options.with_referrers,
+        progress=progress,
+        cancel=cancel,
+    )
+    where = f"{target.transport}:{target.within_transport}"
+    if target.transport == "docker":
+        where = str(target.docker_reference)
     return PushResult(result.raw.digest, where)
 
 

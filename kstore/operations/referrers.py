@@ -15,13 +15,21 @@ from kstore.image import Image, UnparsedImage, admit
 from kstore.interfaces import ImageReference
 from kstore.manifest import Manifest, parse_index
 from kstore.mediatypes import IMAGE_CONFIGS
+from kstore.operations.attached import Attached, Place
 from kstore.operations.copy import parse_end
-from kstore.operations.referrer_places import Attached, Place, place_of
+from kstore.operations.referrer_places import open_place
 from kstore.signing.policy import AcceptAnything
 from kstore.streams import Cancel
 from kstore.transports import Transports, split_transport
 
-__all__ = ["MAX_DEPTH", "MAX_REFERRERS", "copy_referrers", "describe", "list_referrers"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_REFERRERS",
+    "copy_referrers",
+    "describe",
+    "list_referrers",
+    "missing_referrers",
+]
 
 #: Referrers of referrers that are followed, and how many there may be of one image.
 MAX_DEPTH = 8
@@ -41,15 +49,15 @@ def list_referrers(
     Raises UnsupportedError beyond 1000, for a transport whose images have no attachments, and what
     the transport raises.
     """
-    place = place_of(_reference(transports, text))
-    try:
-        subjects = place.subjects()
-    except ImageNotFoundError as error:
-        if split_transport(text) is None:
-            error.hint = f"kstore referrers docker://{text[:200]}"
-        raise
-    found = _walk(place, subjects, depth=MAX_DEPTH if recursive else 1)
-    return tuple(each for each in found if artifact_type in (None, each.kind))
+    with open_place(_reference(transports, text)) as place:
+        try:
+            subjects = place.subjects()
+        except ImageNotFoundError as error:
+            if split_transport(text) is None:
+                error.hint = f"kstore referrers docker://{text[:200]}"
+            raise
+        found = _walk(place, subjects, depth=MAX_DEPTH if recursive else 1)
+        return tuple(each for each in found if artifact_type in (None, each.kind))
 
 
 def _reference(transports: Transports, text: str) -> ImageReference:
@@ -73,37 +81,25 @@ def describe(attached: Attached) -> dict[str, Any]:
 
 
 def copy_referrers(
-    source: ImageReference,
-    destination: ImageReference,
+    origin: Place,
+    target: Place,
     result: CopyResult,
     options: CopyOptions,
     *,
     progress: ProgressSink = ignore,
     cancel: Cancel | None = None,
 ) -> int:
-    """Bring what is attached to an image that was copied, and to that in turn; return how many.
+    """Bring what is attached to an image that was copied, and to that in turn; return how many
+    there were that the target lacked.
 
-    ``result`` and ``options`` are those of the copy.  Only artifacts are brought: an image that
-    refers to another one is told of and left, because nobody asked a trust policy about it.
-    An attachment that others have added to is not replaced by one that lacks theirs.  Raises
-    ConflictError for one where both lack something, and what :func:`list_referrers` and
+    ``result`` and ``options`` are those of the copy.  Raises what :func:`missing_referrers` and
     ``copier.copy_image`` raise; what was brought stays.
     """
-    origin, target = place_of(source), place_of(destination)
     own = CopyOptions(
         parallel=options.parallel, instances="all", artifacts_only=True, preserve_digests=True
     )
     count = 0
-    subjects = _copied(result, options, with_via=target.remembers_index)
-    for attached in _walk(origin, subjects, depth=MAX_DEPTH):
-        if attached.is_signature and origin.signatures_travel:
-            continue  # copied with the image, as its signatures
-        if attached.descriptor.artifact_type in IMAGE_CONFIGS and attached.tag is None:
-            text = f"{attached.descriptor.digest} refers to the image, but is an image itself: left"
-            progress(Event("note", text=text))
-            continue
-        if not _is_news(attached, origin, target):
-            continue
+    for attached in missing_referrers(origin, target, result, options, progress=progress):
         copy_image(
             origin.source(attached),
             target.target(attached),
@@ -119,13 +115,42 @@ def copy_referrers(
     return count
 
 
+def missing_referrers(
+    origin: Place,
+    target: Place,
+    result: CopyResult,
+    options: CopyOptions,
+    *,
+    progress: ProgressSink = ignore,
+) -> Iterator[Attached]:
+    """What is attached to an image at ``origin``, and to that in turn, and not yet at ``target``.
+
+    Only artifacts are brought: an image that refers to another one is told of and left, because
+    nobody asked a trust policy about it.  An attachment that others have added to is not replaced
+    by one that lacks theirs.  Raises ConflictError for one where both lack something, and what
+    :func:`list_referrers` raises.
+    """
+    subjects = _copied(result, options, with_via=target.remembers_index)
+    for attached in _walk(origin, subjects, depth=MAX_DEPTH):
+        if attached.is_signature and origin.signatures_travel:
+            continue  # copied with the image, as its signatures
+        if attached.descriptor.artifact_type in IMAGE_CONFIGS and attached.tag is None:
+            text = f"{attached.descriptor.digest} refers to the image, but is an image itself: left"
+            progress(Event("note", text=text))
+            continue
+        if _is_news(attached, origin, target):
+            yield attached
+
+
 def _is_news(attached: Attached, origin: Place, target: Place) -> bool:
-    """Whether an attachment under a tag has more than what stands there already.
+    """Whether a referrer is not there, or an attachment under a tag has more than what is.
 
     Others may have attached theirs there: ConflictError where these would be lost.
     """
-    there = target.tagged(attached.tag) if attached.tag is not None else None
-    if there is None or attached.tag is None:
+    if attached.tag is None:
+        return not target.holds(attached)
+    there = target.tagged(attached.tag)
+    if there is None:
         return True
     if there == attached.descriptor.digest:
         return False

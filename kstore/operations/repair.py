@@ -110,13 +110,20 @@ def repair_store(
     with ExitStack() as stack:
         given = [place for text in sources for place in _given(text, transports, stack, cancel)]
         given += [_Place(str(path), _OfLayout(path)) for path in store.additional_stores]
-        for damaged in store.repairs.damaged_blobs():
-            places = [*given, *_registries(damaged, transports)]
-            outcome = _repair(store, transports, damaged, places, progress, cancel)
-            if isinstance(outcome, Fetched):
-                fetched.append(outcome)
-            else:
-                failed.append(outcome)
+        tried: set[Digest] = set()
+        while waiting := [
+            blob for blob in store.repairs.damaged_blobs() if blob.digest not in tried
+        ]:
+            for damaged in waiting:
+                tried.add(damaged.digest)
+                places = [*given, *_registries(damaged, transports)]
+                outcome = _repair(store, transports, damaged, places, progress, cancel)
+                if isinstance(outcome, Fetched):
+                    fetched.append(outcome)
+                else:
+                    failed.append(outcome)
+            # A manifest that nobody could read before tells now what else its image needs.
+            store.repairs.complete(blob.digest for blob in fetched)
     store.repairs.forget_aside(blob.digest for blob in fetched)
     remaining = tuple(
         problem

@@ -54,7 +54,7 @@ def remove_images(
     errors: list[KstoreError] = []
     for text in texts:
         try:
-            found = store.find_image(text)
+            found = store.find_image(text, pullable=False)
             if listed is None or _is_listed(found, listed):
                 reports.append(_remove(store, found, force=force, all_names=all_names))
         except KstoreError as error:

@@ -10,13 +10,14 @@ from typing import Literal
 
 from kstore import mediatypes as mt
 from kstore.compression import Kind
-from kstore.copier import CopyOptions, CopyResult, copy_image
+from kstore.copier import CopyOptions, CopyResult
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
-from kstore.errors import ConflictError, InvalidInputError, NotFoundError
+from kstore.errors import ConflictError, InvalidInputError, NotFoundError, UnsupportedError
 from kstore.formats.oci_layout import Selector
 from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
+from kstore.operations.carry import carry
 from kstore.operations.copy import layer_facts
 from kstore.reference import Named
 from kstore.signing.policy import ACCEPT_ANYTHING
@@ -43,12 +44,14 @@ _STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1")
 class SaveOptions:
     """``compression``: of all layers; None leaves each as it is.  ``parallel``: layers worked on
     at once.  ``remove_signatures``: save without them, as most formats have no room for them.
+    ``with_referrers``: also what is attached to the images, whose digests must not change then.
     ``policy``: which images are trusted."""
 
     format: SaveFormat = "docker-archive"
     compression: Kind | None = None
     parallel: int = 6
     remove_signatures: bool = False
+    with_referrers: bool = False
     policy: TrustPolicy = ACCEPT_ANYTHING
 
 
@@ -88,7 +91,8 @@ def save_images(
     bytes, in whatever order the names of each are given.
 
     Raises ImageNotFoundError, AmbiguousNameError, InvalidInputError, ConflictError if there is such
-    a file already, StorageFullError and StorageError.
+    a file already, UnsupportedError for what the format has no room for, StorageFullError and
+    StorageError.
     """
     options = options or SaveOptions()
     chosen = _choose(store, images)
@@ -96,6 +100,11 @@ def save_images(
         raise InvalidInputError(
             f"format docker-dir holds one image, not {len(chosen)}",
             hint="--format oci-dir, or a directory for each",
+        )
+    if options.with_referrers and options.format.startswith("docker"):
+        raise UnsupportedError(
+            f"format {options.format} has no room for what is attached to images",
+            hint="--format oci-archive or oci-dir",
         )
     to_pipe = output in _STANDARD_OUTPUT
     if to_pipe and options.format.endswith("-dir"):
@@ -108,11 +117,12 @@ def save_images(
     with _DESTINATIONS[options.format](transports, place) as write_to:
         for image in chosen:
             source = _source(transports, image, options)
-            sink = progress
-            for destination in write_to(image.names):
-                result = _copy(source, destination, options, sink, cancel)
-                digests[result.raw.digest] = None
-                sink = ignore  # under its other names, nothing of it is written again
+            first, *others = write_to(image.names)
+            result = _copy(source, first, options, progress, cancel)
+            digests[result.raw.digest] = None
+            alone = replace(options, with_referrers=False)
+            for other in others:  # nothing of it is written again
+                _copy(source, other, alone, ignore, cancel)
     return SaveResult("standard output" if to_pipe else output, tuple(digests))
 
 
@@ -164,11 +174,12 @@ def _copy(
         force_compression=options.compression is not None,
         remove_signatures=options.remove_signatures,
     )
-    return copy_image(
+    return carry(
         source,
         destination,
         options.policy,
         settings,
+        with_referrers=options.with_referrers,
         facts=layer_facts(source),
         progress=progress,
         cancel=cancel,

@@ -19,21 +19,18 @@ from kstore.errors import (
     ConflictError,
     ImageNotFoundError,
     KstoreError,
-    NotFoundError,
 )
-from kstore.image import TrustPolicy, UnparsedImage, choose_member
+from kstore.image import TrustPolicy
 from kstore.interfaces import ImageReference
-from kstore.manifest import RawManifest, parse_index
-from kstore.mediatypes import INDEXES
+from kstore.manifest.attached import is_referrers_tag
 from kstore.operations.copy import copy, parse_end
+from kstore.operations.referrer_places import open_place
+from kstore.operations.sync_changes import ask, held_digest, lacks_anything, wanted_digest
 from kstore.operations.sync_places import SyncItem, destination_text, find_images, make_parents
 from kstore.operations.tag_filters import TagFilter
-from kstore.platforms import host_platform
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
 from kstore.transports import Transports
-from kstore.transports.docker import DockerReference
-from kstore.transports.storage import StorageReference
 
 __all__ = ["OpenTransports", "SyncOptions", "Synced", "sync_images"]
 
@@ -51,7 +48,8 @@ class SyncOptions:
     """``tags``: which are wanted; ``copying``: how each image is copied; ``scoped``: full names
     below the destination; ``suffix``: added to tags there; ``parallel``: images at once;
     ``dry_run``: only say what would be done; ``keep_going``: after a failure, go on with the rest;
-    ``retries``: of each image, when the network fails."""
+    ``retries``: of each image, when the network fails; ``with_referrers``: also what is attached to
+    the images, whose digests must not change then; ``policy``: which images are trusted."""
 
     tags: TagFilter = field(default_factory=TagFilter)
     copying: CopyOptions = field(default_factory=CopyOptions)
@@ -61,13 +59,15 @@ class SyncOptions:
     dry_run: bool = False
     keep_going: bool = False
     retries: int = 0
+    with_referrers: bool = False
     policy: TrustPolicy = ACCEPT_ANYTHING
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
     """What became of one image; ``digest`` is that of the manifest at the destination, None where
-    ``error`` tells why there is none.  ``pending`` is what a dry run would copy."""
+    ``error`` tells why there is none.  ``pending`` is what a dry run would copy.  It is ``copied``
+    as well if only a signature of it, or what is attached to it, was not there."""
 
     source: str
     destination: str
@@ -98,11 +98,13 @@ def sync_images(
     """Bring the images at ``source`` to ``destination``; each result in the order of the source.
 
     ``sync_places`` tells which images these are, and what they are called there.  One whose
-    manifest is there already is not copied.  A failure is a result; it is the last one, but for
-    images that were on their way, unless ``options.keep_going``.
+    manifest is there already is not copied; the policy is asked about it all the same, and where it
+    looks at signatures, those that the destination lacks are brought.  A failure is a result; it is
+    the last one, but for images that were on their way, unless ``options.keep_going``.
 
     Raises what ``find_images`` and ``destination_text`` raise, ImageNotFoundError if no tag is
-    wanted, and ConflictError if two images would get one name.
+    wanted, ConflictError if two images would get one name, and UnsupportedError if what is attached
+    to images cannot go from or to such a place.
     """
     options = options or SyncOptions()
     with open_transports() as (here, there):
@@ -116,7 +118,7 @@ _Pair = tuple[str, str]
 def _pairs(
     here: Transports, there: Transports, source: str, destination: str, options: SyncOptions
 ) -> Sequence[_Pair]:
-    items = [item for item in find_images(here, source) if _is_wanted(item, options.tags)]
+    items = [item for item in find_images(here, source) if _is_wanted(item, options)]
     if not items:
         raise ImageNotFoundError(f"no image at {source[:200]} has a tag that is wanted")
     claimed: dict[str, str] = {}
@@ -131,10 +133,19 @@ def _pairs(
             )
         claimed[text] = item.source
         pairs.append((item.source, text))
+    if options.with_referrers:
+        for transports, text in zip((here, there), pairs[0], strict=True):
+            with open_place(parse_end(transports, text)):
+                pass  # what cannot have attachments is refused before anything moves
     return pairs
 
 
-def _is_wanted(item: SyncItem, tags: TagFilter) -> bool:
+def _is_wanted(item: SyncItem, options: SyncOptions) -> bool:
+    if item.attached and options.with_referrers:
+        return False  # it comes with what it is attached to
+    if item.tag is not None and is_referrers_tag(item.tag) and options.copying.instances != "all":
+        return False  # an index of no images, of which none can be chosen
+    tags = options.tags
     return tags.wants_all if item.tag is None else tags.wants(item.tag)
 
 
@@ -236,11 +247,16 @@ class _Team:
     def _bring(self, names: _Pair, source: ImageReference, destination: ImageReference) -> Synced:
         self._cancel.check()
         options, copying = self._options, self._options.copying
-        wanted = _wanted(source, copying)
-        held = _held(destination, whole=copying.instances == "all")
-        if held == wanted:
+        wanted = wanted_digest(source, copying)
+        held = held_digest(destination, whole=copying.instances == "all")
+        there = held == wanted
+        if there and not lacks_anything(
+            source, destination, copying, options.policy, with_referrers=options.with_referrers
+        ):
             return Synced(*names, "unchanged", wanted)
         if options.dry_run:
+            if not there:
+                ask(source, options.policy, copying)
             return Synced(*names, "pending", wanted)
         self._made.extend(make_parents(destination))
         result = copy(
@@ -249,45 +265,11 @@ class _Team:
             copying,
             policy=options.policy,
             retries=options.retries,
+            with_referrers=options.with_referrers,
             progress=self._progress,
             cancel=self._cancel,
         )
         # What had to be converted is the same as last time, although not what the source has.
-        status: Status = "unchanged" if result.raw.digest == held else "copied"
+        same = result.raw.digest == held and not there
+        status: Status = "unchanged" if same else "copied"
         return Synced(*names, status, result.raw.digest)
-
-
-def _wanted(source: ImageReference, copying: CopyOptions) -> Digest:
-    """The digest of what would be copied, if nothing about it has to change."""
-    if isinstance(source, DockerReference):
-        found = source.client.head_manifest(source.named.path, source.version)
-        if found is not None and (copying.instances == "all" or found.media_type not in INDEXES):
-            return found.digest
-    raw = _read(source)
-    if raw.is_index and copying.instances == "system":
-        want = copying.platform or host_platform()
-        where = f"{source.transport}:{source.within_transport}"
-        return choose_member(parse_index(raw), want, where).digest
-    return raw.digest
-
-
-def _held(destination: ImageReference, *, whole: bool) -> Digest | None:
-    """The digest of what has the destination's name now, None if nothing has."""
-    if isinstance(destination, DockerReference):
-        found = destination.client.head_manifest(destination.named.path, destination.version)
-        return None if found is None else found.digest
-    if isinstance(destination, StorageReference):
-        store = destination.home.store
-        record = store.name(destination.named) if destination.named else None
-        digest = None if record is None else record.target if whole else record.manifest
-        manifest = None if digest is None else store.manifest(digest)
-        return digest if manifest is not None and manifest.complete else None
-    try:
-        return _read(destination).digest
-    except NotFoundError:
-        return None
-
-
-def _read(reference: ImageReference) -> RawManifest:
-    with reference.open_source() as source:
-        return UnparsedImage(source).raw

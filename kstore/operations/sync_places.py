@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kstore.digest import Digest
@@ -17,8 +17,10 @@ from kstore.errors import (
     UnsupportedError,
 )
 from kstore.formats.docker_image import CONTAINERD_NAME
+from kstore.formats.layout_attached import attached_entries
 from kstore.formats.oci_layout import REF_NAME, LayoutIndex, Selector
 from kstore.interfaces import ImageReference
+from kstore.manifest.attached import is_attachment_tag
 from kstore.operations.copy import parse_end
 from kstore.reference import LOCAL_DOMAIN, Named, has_domain, is_tag
 from kstore.store import NameRecord
@@ -38,12 +40,13 @@ MAX_IMAGES = 100_000
 @dataclass(frozen=True, slots=True)
 class SyncItem:
     """An image to bring: its reference in full, and what it is called: a repository with a tag, or
-    with the digest where there is no tag."""
+    with the digest where there is no tag.  ``attached``: it is none, but belongs to images."""
 
     source: str
     repository: str
     tag: str | None
     digest: Digest | None = None
+    attached: bool = False
 
     @property
     def version(self) -> str:
@@ -79,7 +82,12 @@ def _in_registry(transports: Transports, rest: str) -> Sequence[SyncItem]:
         return [SyncItem(f"docker://{named}", named.repository, named.tag, named.digest)]
     tags = transports.docker.client(named.domain, named.path).tags(named.path)
     return [
-        SyncItem(f"docker://{named.with_tag(tag)}", named.repository, tag)
+        SyncItem(
+            f"docker://{named.with_tag(tag)}",
+            named.repository,
+            tag,
+            attached=is_attachment_tag(tag),
+        )
         for tag in tags
         if is_tag(tag)  # some registries list what nobody could ask them for
     ]
@@ -103,13 +111,16 @@ def _in_store(transports: Transports, rest: str) -> Sequence[SyncItem]:
 
 def _stored(record: NameRecord) -> SyncItem:
     name = record.name
-    return SyncItem(f"kstore:{name}", name.repository, name.tag, name.digest)
+    attached = name.tag is not None and is_attachment_tag(name.tag)
+    return SyncItem(f"kstore:{name}", name.repository, name.tag, name.digest, attached)
 
 
 def _in_layout(transports: Transports, rest: str) -> Sequence[SyncItem]:
     reference = parse_end(transports, f"oci:{rest}")
     assert isinstance(reference, OciReference)
-    index = LayoutDirectory(Path(reference.path)).read_index()
+    files = LayoutDirectory(Path(reference.path))
+    index = files.read_index()
+    attached = attached_entries(index, files.read_small_blob)
     selector = reference.selector
     chosen = [index.find(selector)] if str(selector) else range(len(index.entries))
     items: dict[tuple[str, str], SyncItem] = {}
@@ -120,6 +131,7 @@ def _in_layout(transports: Transports, rest: str) -> Sequence[SyncItem]:
         item = _called(source, notes.get(CONTAINERD_NAME), reference.path, entry.digest)
         if item.tag is None:
             item = _called(source, notes.get(REF_NAME), reference.path, entry.digest)
+        item = replace(item, attached=position in attached)
         items.setdefault((item.repository, item.version), item)
     return list(items.values())
 

@@ -25,6 +25,7 @@ class LayerNode:
     shared_with: tuple[ImageRecord, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """The layer as ``kstore tree --format json`` tells it; sizes in bytes."""
         return {
             "digest": str(self.descriptor.digest),
             "diffId": None if self.diff_id is None else str(self.diff_id),
@@ -48,6 +49,7 @@ class ImageTree:
     unique_size: int
 
     def to_json(self) -> dict[str, Any]:
+        """The image and its layers, lowest first, for programs; sizes in bytes."""
         return {
             "id": self.image.id,
             "names": [str(record.name) for record in self.image.names],

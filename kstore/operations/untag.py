@@ -16,7 +16,7 @@ def untag_image(store: Store, text: str) -> Named:
     Returns the name removed.  Raises ImageNotFoundError, and InvalidInputError for a digest that
     is no part of the name itself.
     """
-    found = store.find_image(text)
+    found = store.find_image(text, pullable=False)
     name = found.name
     if name is not None and "@" in text and name.digest is None:
         raise InvalidInputError(

@@ -171,12 +171,14 @@ class Authenticator:
     def _obtain(
         self, challenge: Challenge, path: str, scopes: tuple[str, ...], registry: Origin
     ) -> tuple[str, float]:
+        found = self.credentials(path)
+        if found is not None and found.bearer_token is not None:
+            return found.bearer_token, time.monotonic() + _MAXIMUM_LIFE
         parameters = challenge.parameters
         url, trusted = token_server(parameters.get("realm"), registry, allow_http=self._allow_http)
         wanted = list(scopes)
         asked = parameters.get("scope", "")
         wanted += [s for s in asked.split() if s not in scopes and _SCOPE.match(s)][:4]
-        found = self.credentials(path)
         request = _token_request(url, parameters.get("service"), wanted, found, trusted=trusted)
         started = time.monotonic()
         response = self._fetch(request)

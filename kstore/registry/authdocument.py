@@ -164,12 +164,11 @@ def _keys(host: str, path: str) -> Iterator[str]:
 
 
 def _normal_host(key: str) -> str | None:
-    """The host a legacy key (``https://host/v1/``) means; None for a key with a namespace."""
+    """The host a legacy key (``https://host/v1/``) means, whatever its path, as for docker; None
+    for a key with a namespace."""
     bare = key.removeprefix("https://").removeprefix("http://")
     host, _, rest = bare.partition("/")
-    if rest and bare == key:
-        return None
-    return host if not rest or rest.strip("/") in ("v1", "v2") else None
+    return None if rest and bare == key else host
 
 
 def _same_key(key: str, host: str) -> bool:

@@ -30,12 +30,14 @@ class AuthFiles:
 
     New credentials go to ``explicit`` or the first of ``paths``.  ``order``: names of helper
     programs, asked for every registry, and :data:`FILES` for the files; ``programs`` runs them.
+    ``whole_registries``: the files are docker's, too, which knows no credentials of a namespace.
     """
 
     paths: tuple[Path, ...] = ()
     explicit: Path | None = None
     order: tuple[str, ...] = (FILES,)
     programs: CredentialPrograms = field(default_factory=CredentialPrograms, compare=False)
+    whole_registries: bool = False
 
     def lookup(self, host: str, path: str) -> Credentials | None:
         """The credentials for a repository: the most specific key of the first place with one.

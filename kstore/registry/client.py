@@ -203,6 +203,7 @@ class RegistryClient(Closing):
             f"{tags_target(path)}?n={_PAGE}",
             "tags",
             f"the tag list of {self.host}/{path}",
+            missing=f"{self.host} has no repository {path}",
             path=path,
             scopes=(repository_scope(path, "pull"),),
             read=lambda value: value if isinstance(value, str) and is_tag(value) else None,

@@ -19,6 +19,7 @@ __all__ = [
     "Credentials",
     "first_of",
     "parse_creds",
+    "parse_token",
 ]
 
 #: What docker calls Docker Hub wherever it keeps credentials.
@@ -28,11 +29,13 @@ DOCKER_ALIASES = frozenset({DEFAULT_DOMAIN, "index.docker.io", "registry-1.docke
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A user name with a password, or an identity token to trade for access tokens."""
+    """A user name with a password, or an identity token to trade for access tokens; or an access
+    token itself (``bearer_token``)."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     identity_token: str | None = field(default=None, repr=False)
+    bearer_token: str | None = field(default=None, repr=False)
 
 
 #: Finds credentials by registry host (as in a name: ``docker.io``) and repository path, which is
@@ -61,3 +64,10 @@ def parse_creds(text: str) -> Credentials:
     if not username.isprintable() or not password.isprintable():
         raise InvalidInputError("user name and password must not contain control characters")
     return Credentials(username, password)
+
+
+def parse_token(text: str) -> Credentials:
+    """An access token as given on a command line."""
+    if not text or not all("!" <= char <= "~" for char in text):
+        raise InvalidInputError("a token must be printable ASCII without spaces")
+    return Credentials(bearer_token=text)

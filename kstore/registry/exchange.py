@@ -16,7 +16,7 @@ from kstore.registry.auth import MAX_TOKEN_BODY, Authenticator, TokenRequest
 from kstore.registry.credentials import CredentialLookup
 from kstore.registry.hosts import registry_origin, tls_files
 from kstore.registry.retry import Backoff
-from kstore.registry.settings import RegistrySettings
+from kstore.registry.settings import RegistrySettings, not_asked
 from kstore.registry.urls import Origin, Url
 from kstore.streams import Cancel
 
@@ -125,7 +125,7 @@ class Exchange:
         Raises RemoteError, AuthError, IntegrityError (beyond ``load``), CancelledError.
         """
         if self.settings.offline:
-            raise self._offline(url, path, load)
+            raise self._offline(path, load)
         target = self.url(url) if isinstance(url, str) else url
         repeatable = payload is None or payload.repeatable
         backoff = self.backoff() if retry and repeatable else None
@@ -147,14 +147,9 @@ class Exchange:
             answered = True
             response.discard()
 
-    def _offline(self, url: str | Url, path: str, load: Load | None) -> RemoteError:
-        """What is missing, for want of a network."""
-        target = url if isinstance(url, str) else url.target
-        what = load.what if load is not None else f"{target.partition('?')[0]} of {self.host}"
-        return RemoteError(
-            f"{what} is missing: {self.host} is not asked, because no network is to be used",
-            hint="run it again without --offline",
-        )
+    def _offline(self, path: str, load: Load | None) -> RemoteError:
+        place = f"{self.host}/{path}" if path else self.host
+        return not_asked(f"reach {place}" if load is None else f"get {load.what}")
 
     def refusal(self, response: Response) -> Refusal:
         """What an unwelcome answer says; closes it."""

@@ -20,7 +20,7 @@ from kstore.errors import RemoteError, RemoteTimeoutError
 from kstore.registry.hosts import TlsFiles, is_address, is_local, is_private
 from kstore.registry.messages import EagerResponse, Payload, Response
 from kstore.registry.proxies import Proxy
-from kstore.registry.settings import RegistrySettings
+from kstore.registry.settings import RegistrySettings, not_asked
 from kstore.registry.sockets import FloodError, Watch, WatchedSocket, dial
 from kstore.registry.tls import WatchedContext, tls_context
 from kstore.registry.urls import Origin, Url
@@ -179,7 +179,7 @@ class Http:
         self, origin: Origin, watch: Watch, reach: Reach, limit: float | None
     ) -> _Connection:
         if self._settings.offline:
-            raise RemoteError(f"{origin.netloc} was not asked, because no network is to be used")
+            raise not_asked(f"reach {origin.netloc}")
         connection: _Connection
         timeout = self._settings.connect_timeout if limit is None else limit
         proxies = self._settings.proxies
@@ -194,9 +194,11 @@ class Http:
         def dialled() -> WatchedSocket:
             sock = dial(self._resolve(origin, reach, proxy), watch, timeout)
             self._private[origin] = proxy is None and is_private(sock.peer)
+            if proxy is not None and proxy.kind == "socks":
+                _ask_socks(sock, proxy, origin)
             return sock
 
-        if proxy is not None:
+        if proxy is not None and proxy.kind == "http":
             _prepare(connection, origin, proxy)
 
         connection.reach = dialled
@@ -205,7 +207,7 @@ class Http:
             connection.connect()
         except (OSError, http.client.HTTPException, ValueError) as exc:
             connection.close()
-            raise self._failure(exc, origin, connecting=True) from exc
+            raise self._failure(exc, origin, connecting=True, proxy=proxy) from exc
         except BaseException:
             connection.close()
             raise
@@ -234,10 +236,17 @@ class Http:
             return self._context
 
     def _failure(
-        self, exc: BaseException, origin: Origin, *, connecting: bool = False
+        self,
+        exc: BaseException,
+        origin: Origin,
+        *,
+        connecting: bool = False,
+        proxy: Proxy | None = None,
     ) -> RemoteError:
         """The error for a network exception.  Only a host that was reached before is retried."""
-        where, known = origin.netloc, origin in self._private
+        where, known, host = origin.netloc, origin in self._private, f"host {origin.host}"
+        if proxy is not None:
+            where, host = f"{where} (by way of {proxy})", f"proxy {proxy.host}"
         if isinstance(exc, RemoteError):
             return exc
         if isinstance(exc, ssl.SSLCertVerificationError):
@@ -250,7 +259,7 @@ class Http:
             return RemoteError(f"{where} does not speak TLS: {reason}", hint=_INSECURE_HINT)
         if isinstance(exc, socket.gaierror):
             again = known or exc.errno == socket.EAI_AGAIN
-            return RemoteError(f"host {origin.host} is unknown: {exc.strerror}", retryable=again)
+            return RemoteError(f"{host} is unknown: {exc.strerror}", retryable=again)
         if isinstance(exc, TimeoutError):
             reason = exc.args[0] if exc.args and isinstance(exc.args[0], str) else "no answer"
             return RemoteTimeoutError(f"{where} was given up: {reason}", retryable=True)
@@ -265,6 +274,16 @@ class Http:
         if connecting:
             return RemoteError(f"{where} cannot be reached: {reason}", retryable=known)
         return RemoteError(f"the connection to {where} broke: {reason}", retryable=True)
+
+
+def _ask_socks(sock: WatchedSocket, proxy: Proxy, origin: Origin) -> None:
+    from kstore.registry.socks import ask_socks
+
+    try:
+        ask_socks(sock, proxy, origin)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _prepare(connection: _Connection, origin: Origin, proxy: Proxy) -> None:

@@ -8,14 +8,21 @@ Source: containers/image, docs/signature-protocols.md, "Lookaside".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from kstore.blobs import open_plain_file, replace_file, storage_errors
 from kstore.digest import Digest
-from kstore.errors import IntegrityError, InvalidInputError, UnsupportedError
+from kstore.errors import (
+    IntegrityError,
+    InvalidInputError,
+    StorageError,
+    StorageFullError,
+    UnsupportedError,
+)
 from kstore.registry.exchange import Exchange, Load
 from kstore.registry.registriesd import Section
 from kstore.registry.settings import RegistrySettings
@@ -46,6 +53,7 @@ class Lookaside:
         warn: Callable[[str], None],
     ) -> None:
         usual = fallback.absolute().as_uri()
+        self._is_usual = section.read is None
         self._read = section.read or usual
         self._write = section.write or usual
         self._settings = settings
@@ -63,7 +71,8 @@ class Lookaside:
         Raises StorageError, RemoteError, IntegrityError beyond a limit.
         """
         if urlsplit(self._read).scheme == "file":
-            return _read_files(_directory(self._read, path, digest))
+            directory = _directory(self._read, path, digest)
+            return () if self._is_usual and self._is_closed(directory) else _read_files(directory)
         url = _web_address(self._read)
         exchange = Exchange(
             url.origin.netloc,
@@ -77,6 +86,19 @@ class Lookaside:
             return _read_web(exchange, f"{str(url).rstrip('/')}/{_place(path, digest)}")
         finally:
             exchange.close()
+
+    def _is_closed(self, directory: Path) -> bool:
+        """Whether the usual place is another user's, and closed to this one: who is root of a name
+        space only has root's places, and not root's rights.  A rule that wants a signature then
+        admits nothing."""
+        try:
+            (directory / "signature-1").lstat()
+        except PermissionError:
+            self._warn(f"signatures are not looked for: {directory} is another user's")
+            return True
+        except OSError:
+            return False
+        return False
 
     def add(self, path: str, digest: Digest, signatures: Sequence[bytes]) -> None:
         """Add signatures to those of a manifest; what is there already is not written again.
@@ -94,7 +116,7 @@ class Lookaside:
         new = [data for data in dict.fromkeys(signatures) if data not in there]
         if len(there) + len(new) > MAX_SIGNATURES:
             raise _too_many(directory)
-        with storage_errors(f"write signatures to {directory}"):
+        with _place_errors(f"write signatures to {directory}"):
             directory.mkdir(parents=True, exist_ok=True)
             for number, data in enumerate(new, len(there) + 1):
                 replace_file(directory / f"signature-{number}", data)
@@ -104,7 +126,7 @@ class Lookaside:
         if not self.writable:
             return
         directory = _directory(self._write, path, digest)
-        with storage_errors(f"remove signatures from {directory}"):
+        with _place_errors(f"remove signatures from {directory}"):
             # The first one last: without it, the others do not count.
             for number in reversed(range(1, len(_read_files(directory)) + 1)):
                 (directory / f"signature-{number}").unlink(missing_ok=True)
@@ -114,6 +136,18 @@ class Lookaside:
 
 class _Read(Protocol):
     def __call__(self, number: int) -> bytes | None: ...
+
+
+@contextlib.contextmanager
+def _place_errors(what: str) -> Iterator[None]:
+    """As ``storage_errors``, whose advice is about the store."""
+    try:
+        with storage_errors(what):
+            yield
+    except StorageFullError:
+        raise
+    except StorageError as exc:
+        raise StorageError(exc.message, hint="registries.d says where signatures are") from exc
 
 
 def _place(path: str, digest: Digest) -> str:
@@ -139,7 +173,7 @@ def _web_address(base: str) -> Url:
 def _read_files(directory: Path) -> Sequence[bytes]:
     def read(number: int) -> bytes | None:
         file = directory / f"signature-{number}"
-        with storage_errors(f"read {file}"):
+        with _place_errors(f"read {file}"):
             try:
                 with open_plain_file(file) as opened:
                     return opened.read(MAX_SIGNATURE_SIZE + 1)

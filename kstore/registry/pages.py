@@ -34,8 +34,10 @@ def listing(
     path: str,
     scopes: tuple[str, ...],
     read: Callable[[object], T | None],
+    missing: str | None = None,
 ) -> Iterator[T]:
-    """The entries under ``key`` of all pages that start at ``target``; ``what`` names the list.
+    """The entries under ``key`` of all pages that start at ``target``; ``what`` names the list,
+    ``missing`` says what it means that there is none.
 
     Those that ``read`` answers with None are left out with a warning.  Raises NotFoundError,
     RemoteError for pages that leave the registry, repeat, or never end.
@@ -45,7 +47,8 @@ def listing(
         seen.add(url)
         if len(seen) > MAX_PAGES:
             raise RemoteError(f"{what} has more than {MAX_PAGES} pages")
-        values, link = _page(exchange, url, key, what, path=path, scopes=scopes)
+        absent = missing or f"{what} does not exist"
+        values, link = _page(exchange, url, key, what, absent, path=path, scopes=scopes)
         count += len(values)
         if count > MAX_ITEMS:
             raise RemoteError(f"{what} has more than {MAX_ITEMS} entries")
@@ -65,13 +68,20 @@ def listing(
 
 
 def _page(
-    exchange: Exchange, url: Url, key: str, what: str, *, path: str, scopes: tuple[str, ...]
+    exchange: Exchange,
+    url: Url,
+    key: str,
+    what: str,
+    absent: str,
+    *,
+    path: str,
+    scopes: tuple[str, ...],
 ) -> tuple[list[object], str | None]:
     response = exchange.request("GET", url, path=path, scopes=scopes, load=Load(MAX_PAGE, what))
     if response.status != 200:
         refusal = exchange.refusal(response)
         if refusal.status == 404 and refusal.own:
-            raise NotFoundError(f"{what} does not exist")
+            raise NotFoundError(absent)
         raise exchange.error(refusal, what, path)
     link = _next_link(response.headers("Link"))
     try:

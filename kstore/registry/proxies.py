@@ -1,7 +1,7 @@
 """Ways out of a network: which requests go through which proxy.
 
 Source: what curl, Go and Python make of ``http_proxy``, ``https_proxy`` and ``no_proxy``; RFC 9110
-sections 9.3.6 (CONNECT) and 11.7 (Proxy-Authorization).
+sections 9.3.6 (CONNECT) and 11.7 (Proxy-Authorization); for SOCKS, see ``socks``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from kstore.errors import InvalidInputError
@@ -19,14 +19,26 @@ from kstore.registry.urls import Origin
 
 __all__ = ["Proxies", "Proxy"]
 
+#: Either is asked for hosts by their names, as curl and Go ask the second.
+_SOCKS = ("socks5", "socks5h")
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that is spoken to by plain HTTP; ``authorization`` is what it wants to be told."""
+    """A proxy that is spoken to by plain HTTP, or by SOCKS 5.
+
+    Who asks: to the first, ``authorization`` tells it; to the second, the user name and password of
+    ``login``.
+    """
 
     host: str
     port: int
     authorization: str | None = field(default=None, repr=False)
+    kind: Literal["http", "socks"] = "http"
+    login: tuple[str, str] | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"proxy {self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +102,22 @@ def _parse(variables: Mapping[str, str], name: str) -> Proxy | None:
         host, port = parts.hostname, parts.port
     except ValueError:
         parts, host, port = urlsplit("http:"), None, None
-    if parts.scheme != "http":
+    if parts.scheme not in ("http", *_SOCKS):
         raise InvalidInputError(
-            f"{name} names a proxy of the kind {parts.scheme[:20]!r}; kstore speaks http to proxies"
+            f"{name} names a proxy of the kind {parts.scheme[:20]!r}; kstore speaks http or socks5"
+            " to proxies"
         )
     if not host:
         raise InvalidInputError(f"{name} holds no address of a proxy (http://HOST:PORT)")
-    authorization = None
+    login = None
     if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+        login = unquote(parts.username), unquote(parts.password or "")
+    if parts.scheme in _SOCKS:
+        if login is not None and max(len(part.encode()) for part in login) > 255:
+            raise InvalidInputError(f"{name} holds a user name or password that is too long")
+        return Proxy(host, port or 1080, kind="socks", login=login)
+    authorization = None
+    if login is not None:
+        pair = ":".join(login).encode()
+        authorization = "Basic " + base64.b64encode(pair).decode("ascii")
     return Proxy(host, port or 80, authorization)

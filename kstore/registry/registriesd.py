@@ -9,21 +9,19 @@ Source: containers-registries.d(5); the order of scopes is that of containers-po
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kstore.errors import InvalidInputError, StorageError
-
-if TYPE_CHECKING:
-    import yaml
+from kstore.registry.plainyaml import as_mapping, parse_yaml
 
 __all__ = ["RegistriesD", "Section", "read_registries_d"]
 
 MAX_FILE = 1 << 20
 _MAX_FILES = 1000
-_MAX_NODES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +107,7 @@ def _section(value: Any, file: Path, where: str) -> Section:
 
 
 def _map(value: Any, file: Path, where: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise _invalid(file, f"{where} is not a mapping with names")
-    return value
+    return as_mapping(value, where, partial(_invalid, file))
 
 
 def _invalid(file: Path, why: str) -> InvalidInputError:
@@ -121,8 +115,6 @@ def _invalid(file: Path, why: str) -> InvalidInputError:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    import yaml
-
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_FILE + 1)
@@ -130,45 +122,4 @@ def _load(file: Path) -> dict[str, Any]:
         raise StorageError(f"cannot read {file}: {exc.strerror}") from exc
     if len(data) > MAX_FILE:
         raise _invalid(file, f"it has more than {MAX_FILE} bytes")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        node = yaml.compose(data, Loader=loader)
-        if node is None:
-            return {}
-        for mapping in _mappings(node, file):
-            _refuse_twice(mapping, file)
-        value = yaml.load(data, Loader=loader)  # noqa: S506 - one of the safe loaders
-    except yaml.MarkedYAMLError as exc:
-        mark = exc.problem_mark
-        line = f"line {mark.line + 1}: " if mark is not None else ""
-        raise _invalid(file, f"{line}{exc.problem or 'it is not YAML'}") from exc
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise _invalid(file, "it is not YAML") from exc
-    return _map(value, file, "it")
-
-
-def _mappings(node: yaml.Node, file: Path) -> Iterator[yaml.MappingNode]:
-    """Every mapping of a document; what refers to itself, or unfolds to too much, is refused."""
-    import yaml
-
-    waiting, seen = [node], 0
-    while waiting:
-        seen += 1
-        if seen > _MAX_NODES:
-            raise _invalid(file, "it is too large, or refers to itself")
-        each = waiting.pop()
-        if isinstance(each, yaml.MappingNode):
-            yield each
-            waiting += [part for pair in each.value for part in pair]
-        elif isinstance(each, yaml.SequenceNode):
-            waiting += each.value
-
-
-def _refuse_twice(mapping: yaml.MappingNode, file: Path) -> None:
-    seen = set()
-    for key, _ in mapping.value:
-        if isinstance(key.value, str):
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise _invalid(file, f"line {line}: key {key.value!r:.100} appears twice")
-            seen.add(key.value)
+    return parse_yaml(data, partial(_invalid, file))

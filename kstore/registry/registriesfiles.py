@@ -44,12 +44,16 @@ class RegistriesPaths:
     The first of ``main`` that exists, then the ``*.conf`` files of ``drop_ins`` in the order of
     their names; of several with one name that of the later directory counts.  ``only`` takes the
     place of all of these, ``last`` is read after all others; both must exist.
+
+    ``own_alone``: where the first of ``main``, the user's own, is there, only the last of
+    ``drop_ins``, the user's own, counts.
     """
 
     main: tuple[Path, ...] = ()
     drop_ins: tuple[Path, ...] = ()
     only: Path | None = None
     last: Path | None = None
+    own_alone: bool = False
 
 
 def load_registries(paths: RegistriesPaths) -> RegistriesConf:
@@ -62,12 +66,14 @@ def load_registries(paths: RegistriesPaths) -> RegistriesConf:
     if paths.only is not None:
         sum_.add(paths.only, _required(paths.only), main=True)
     else:
-        for file in paths.main:
+        drop_ins = paths.drop_ins
+        for number, file in enumerate(paths.main):
             document = read_toml(file)
             if document is not None:
                 sum_.add(file, document, main=True)
+                drop_ins = drop_ins[-1:] if paths.own_alone and number == 0 else drop_ins
                 break
-        for file in _drop_ins(paths.drop_ins):
+        for file in _drop_ins(drop_ins):
             document = read_toml(file)
             if document is not None:
                 sum_.add(file, document, main=False)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kstore.errors import RemoteError
+
 if TYPE_CHECKING:
     from kstore.registry.proxies import Proxies
 
-__all__ = ["RegistrySettings"]
+__all__ = ["RegistrySettings", "not_asked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,12 @@ class RegistrySettings:
     slow_after: float = 1.0
     offline: bool = False
     proxies: Proxies | None = None
+
+
+def not_asked(doing: str) -> RemoteError:
+    """The error of a request that is not made while the network is off; ``doing`` is an
+    infinitive that says what it was for."""
+    return RemoteError(
+        f"cannot {doing}: no server is asked because of --offline",
+        hint="run it again without --offline and KSTORE_OFFLINE",
+    )

@@ -62,6 +62,7 @@ class BlobUpload:
         self._minimum_chunk = 0
         self._resumed = False
         self._may_resume = True
+        self._doubtful = False
         self._renewed = False
         self._wait: float | None = None
 
@@ -79,13 +80,13 @@ class BlobUpload:
 
     def _attempt(self) -> bool:
         """Get as far as the network lets us; whether the blob is there."""
-        finishing = False
         try:
+            if self._doubtful and self._reconnect():
+                return True
             if self._session is None:
                 self._start()
             while self._offset < self._blob.size:
                 self._send_piece()
-            finishing = True
             self._finish()
             return True
         except RemoteError as failure:
@@ -95,9 +96,7 @@ class BlobUpload:
                 self._wait = None
                 return False  # nothing was taken; bounded by one renewal for each bit of progress
             self._pause(failure)
-            if finishing and self._exists():
-                return True  # only the good news was lost
-            self._reconnect()
+            self._doubtful = self._session is not None
             return False
 
     def _start(self) -> None:
@@ -217,21 +216,32 @@ class BlobUpload:
         )
         self._backoff.pause(named, wait, teller(failure, self._on_retry))
 
-    def _reconnect(self) -> None:
-        """Ask how much the registry has; start again where it does not know."""
-        if self._session is None:
-            return
-        old, self._session = self._session, None
+    def _reconnect(self) -> bool:
+        """Ask how much the registry has, and start again where it does not know; whether it has the
+        blob.
+
+        Raises RemoteError where it cannot be asked now: it may be on its way up again.
+        """
+        if self._offset == self._blob.size and self._exists():
+            return True  # only the good news was lost
+        assert self._session is not None
+        old = self._session
         kept = self._query(old) if self._may_resume else None
+        self._doubtful = False
         if kept is None:
+            self._session = None
             self._exchange.farewell(old, self._path, self._scopes)
             self._offset, self._resumed, self._may_resume = 0, False, True
-            return
-        self._resumed = True
-        self._advance(kept)
+        else:
+            self._resumed = True
+            self._advance(kept)
+        return False
 
     def _query(self, session: Url) -> int | None:
-        """The bytes an upload has so far; None if it cannot be continued."""
+        """The bytes an upload has so far; None if it cannot be continued.
+
+        Raises RemoteError where nobody answers.
+        """
         try:
             response = self._request("GET", session)
             kept, good = _range_end(response), response.status in (200, 202, 204)
@@ -245,7 +255,9 @@ class BlobUpload:
             # "0-0" stands for no byte as well as for one; resending one byte too many is
             # noticed, losing one is as well, and none is far more common.
             return 0 if kept == 1 else kept
-        except RemoteError:
+        except RemoteError as failure:
+            if failure.retryable:
+                raise
             return None
 
     def _exists(self) -> bool:

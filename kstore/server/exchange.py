@@ -24,13 +24,13 @@ __all__ = ["Exchange", "Service", "digest_of", "meanings_of"]
 class Service:
     """What all connections of a server share.
 
-    ``lease_id`` is the server's lease, which keeps uploaded blobs until their manifest arrives;
-    None while serving read-only.
+    ``uploads`` are the open sessions, and ``lease_id`` is the server's lease, which keeps uploaded
+    blobs until their manifest arrives; None while serving read-only.
     """
 
     settings: ServeSettings
     accounts: Accounts | None
-    uploads: Uploads
+    uploads: Uploads | None
     lease_id: int | None
 
 
@@ -47,12 +47,17 @@ class Exchange:
         """The connection's own store; opened by the first request that needs it."""
         return self.open_store()
 
+    @property
+    def uploads(self) -> Uploads:
+        """The open upload sessions."""
+        if self.service.uploads is None:
+            raise _read_only()
+        return self.service.uploads
+
     def lease(self) -> Lease:
         """The server's lease, for use in this thread."""
         if self.service.lease_id is None:
-            raise Refusal(
-                HTTPStatus.METHOD_NOT_ALLOWED, "UNSUPPORTED", "this registry is read-only"
-            )
+            raise _read_only()
         return self.store.join_lease(self.service.lease_id)
 
 
@@ -70,3 +75,7 @@ def meanings_of(path: str) -> tuple[Named, ...]:
         return repositories_for(path)
     except InvalidReferenceError as exc:
         raise Refusal(HTTPStatus.BAD_REQUEST, "NAME_INVALID", exc.message) from exc
+
+
+def _read_only() -> Refusal:
+    return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "UNSUPPORTED", "this registry is read-only")

@@ -19,7 +19,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from kstore.errors import InvalidInputError, StorageError, UnsupportedError
+from kstore.blobs import read_file
+from kstore.errors import InvalidInputError, UnsupportedError
 
 __all__ = ["Accounts"]
 
@@ -45,7 +46,7 @@ class Accounts:
             raise InvalidInputError(f"{what} has no users")
         self._hashes = dict(hashes)
         for user, stored in hashes.items():
-            _check_format(stored, f"user {user!r} in {what}")
+            _check_format(stored, f"user {user!r:.100} in {what}")
         self._decoy = next(iter(hashes.values()))
         self._key = secrets.token_bytes(32)
         self._right: set[bytes] = set()
@@ -55,17 +56,11 @@ class Accounts:
     def load(cls, path: Path) -> Accounts:
         """Read an htpasswd file (``user:hash`` lines, ``#`` comments).
 
-        Raises StorageError if it cannot be read, InvalidInputError for a malformed line,
-        UnsupportedError for a format that is not known here.
+        Raises NotFoundError if there is none, StorageError if it cannot be read, InvalidInputError
+        for a malformed line, UnsupportedError for a format that is not known here.
         """
         what = f"password file {path}"
-        try:
-            with path.open("rb") as file:
-                data = file.read(_MAX_FILE + 1)
-        except OSError as exc:
-            raise StorageError(f"cannot read {what}: {exc.strerror}") from exc
-        if len(data) > _MAX_FILE:
-            raise InvalidInputError(f"{what} is larger than {_MAX_FILE} bytes")
+        data = read_file(path, _MAX_FILE, what)
         hashes: dict[str, str] = {}
         for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
             text = line.strip()

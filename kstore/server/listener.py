@@ -138,17 +138,18 @@ class RegistryServer:
     def _service(self) -> Iterator[Service]:
         """What connections share, for as long as there are any.
 
-        The lease lives in this thread's own store, to the end: uploads whose manifest never came
-        are garbage from then on.
+        The lease lives in this thread's own store, to the end: blobs whose manifest never came are
+        garbage from then on.  Unfinished uploads stay, for the next server.
         """
-        settings = self._settings
-        uploads = Uploads(settings.limits.uploads, settings.limits.upload_age)
+        settings, limits = self._settings, self._settings.limits
+        uploads = lease = None
         with self._open_store() as store, contextlib.ExitStack() as stack:
-            lease_id = None
             if not settings.read_only:
-                lease_id = stack.enter_context(store.lease("serve")).id
-            stack.callback(uploads.close)
+                lease = stack.enter_context(store.lease("serve"))
+                uploads = Uploads(limits.uploads, limits.upload_age, lease.uploads)
+                stack.callback(uploads.close)
             stack.callback(self._end_connections)
+            lease_id = None if lease is None else lease.id
             yield Service(settings, self._accounts, uploads, lease_id)
 
     def _accept(self, service: Service, cancel: Cancel) -> None:
@@ -156,7 +157,7 @@ class RegistryServer:
         listening.settimeout(_TICK)
         swept = time.monotonic()
         while not (cancel.cancelled or self._cancel.cancelled):
-            if time.monotonic() - swept > _EXPIRE:
+            if service.uploads is not None and time.monotonic() - swept > _EXPIRE:
                 service.uploads.expire()
                 swept = time.monotonic()
             if not self._free.acquire(timeout=_TICK):

@@ -6,8 +6,10 @@ repository".
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from http import HTTPStatus
 
 from kstore.descriptor import MAX_BLOB_SIZE
@@ -15,6 +17,7 @@ from kstore.digest import ALGORITHMS, Digest
 from kstore.server.exchange import Exchange, digest_of, meanings_of
 from kstore.server.responses import Refusal, Response
 from kstore.server.sessions import Upload
+from kstore.store import Lease
 
 __all__ = ["append_upload", "cancel_upload", "finish_upload", "start_upload", "upload_status"]
 
@@ -42,60 +45,64 @@ def start_upload(exchange: Exchange, path: str) -> Response:
         raise Refusal(
             HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", f"unknown algorithm {algorithm!r:.40}"
         )
-    return _accepted(exchange.service.uploads.start(path, algorithm), HTTPStatus.ACCEPTED)
+    with exchange.lease() as lease:
+        upload = exchange.uploads.start(path, algorithm, lease)
+    return _accepted(upload, HTTPStatus.ACCEPTED)
 
 
 def _upload_whole(exchange: Exchange, path: str, digest: Digest) -> Response:
-    uploads = exchange.service.uploads
-    upload = uploads.start(path, digest.algorithm)
-    try:
-        _receive(exchange, upload, digest)
-    finally:
-        uploads.end(upload)
+    with exchange.lease() as lease, exchange.uploads.whole(path, digest, lease) as upload:
+        _receive(exchange, upload, lease, digest)
     return _created(path, digest)
 
 
 def append_upload(exchange: Exchange, path: str, upload_id: str) -> Response:
     """The next chunk, or a stream of unknown length."""
-    with exchange.service.uploads.use(upload_id, path) as upload, exchange.lease() as lease:
-        _check_chunk(exchange, upload)
-        upload.append(exchange.request.body, lease, _room(exchange))
+    with _continued(exchange, path, upload_id) as (upload, _):
+        upload.append(exchange.request.body, _room(exchange))
         return _accepted(upload, HTTPStatus.ACCEPTED)
 
 
 def finish_upload(exchange: Exchange, path: str, upload_id: str) -> Response:
     """The end of an upload, perhaps with its last bytes; ``?digest=`` says what it must be."""
-    uploads = exchange.service.uploads
-    with uploads.use(upload_id, path) as upload:
+    with _continued(exchange, path, upload_id) as (upload, lease):
         if "digest" not in exchange.request.query:
             raise Refusal(HTTPStatus.BAD_REQUEST, "DIGEST_INVALID", "the digest is missing")
         digest = digest_of(exchange.request.query["digest"])
-        _check_chunk(exchange, upload)
-        _receive(exchange, upload, digest)
+        _receive(exchange, upload, lease, digest)
     return _created(path, digest)
 
 
 def upload_status(exchange: Exchange, path: str, upload_id: str) -> Response:
-    """How many bytes have arrived."""
-    with exchange.service.uploads.use(upload_id, path) as upload:
+    """How many bytes have arrived; of an upload that a dead server left, those that count."""
+    with exchange.uploads.use(upload_id, path) as upload:
         return _accepted(upload, HTTPStatus.NO_CONTENT)
 
 
 def cancel_upload(exchange: Exchange, path: str, upload_id: str) -> Response:
     """Give an upload up."""
-    uploads = exchange.service.uploads
-    with uploads.use(upload_id, path) as upload:
-        uploads.end(upload)
+    with exchange.uploads.use(upload_id, path) as upload:
+        exchange.uploads.end(upload)
     return Response(HTTPStatus.NO_CONTENT)
 
 
-def _receive(exchange: Exchange, upload: Upload, digest: Digest) -> None:
+@contextlib.contextmanager
+def _continued(exchange: Exchange, path: str, upload_id: str) -> Iterator[tuple[Upload, Lease]]:
+    """An upload that takes this request's body, which is known to be the next of its bytes."""
+    # Bytes of which nobody says where they belong never wait until others have moved the end.
+    wait = "content-range" in exchange.request.headers
+    with exchange.uploads.use(upload_id, path, wait=wait) as upload, exchange.lease() as lease:
+        upload.resume(lease.uploads)
+        _check_chunk(exchange, upload)
+        yield upload, lease
+
+
+def _receive(exchange: Exchange, upload: Upload, lease: Lease, digest: Digest) -> None:
     """Take the (rest of the) body in, and make the upload a blob that the server's lease holds."""
-    with exchange.lease() as lease:
-        upload.expect(digest)
-        upload.append(exchange.request.body, lease, _room(exchange))
-        staged = upload.stage(digest, lease)
-        lease.commit_blobs([staged], origin=("", meanings_of(upload.repository)[0].repository))
+    upload.expect(digest)
+    upload.append(exchange.request.body, _room(exchange))
+    staged = upload.stage(digest)
+    lease.commit_blobs([staged], origin=("", meanings_of(upload.repository)[0].repository))
 
 
 def _room(exchange: Exchange) -> int:

@@ -24,6 +24,8 @@ class GpgSigner(Signer):
     ``ask``.  Raises what :func:`kstore.signing.gpg.secret_key` raises.
     """
 
+    kind = SimpleSignature.kind
+
     def __init__(
         self,
         key: str,

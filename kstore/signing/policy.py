@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kstore.errors import InvalidInputError, StorageError
 from kstore.image import TrustPolicy, UnparsedImage
+from kstore.interfaces import ImageReference
 
 # Most machines have no policy file, and starting fast is a feature.
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class AcceptAnything(TrustPolicy):
 
     def check(self, image: UnparsedImage) -> str:
         return "default: insecureAcceptAnything"
+
+    def may_refuse(self, reference: ImageReference) -> bool:
+        return False
 
 
 #: The policy of callers that say nothing about trust.
@@ -87,6 +91,9 @@ class FilePolicy(TrustPolicy):
 
     def check_index(self, image: UnparsedImage) -> str:
         return self._policy.check_index(image)
+
+    def may_refuse(self, reference: ImageReference) -> bool:
+        return self._policy.may_refuse(reference)
 
 
 def read_policy_file(file: Path) -> bytes | None:

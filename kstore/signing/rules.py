@@ -34,13 +34,13 @@ class Rule:
     """The rule of an image.
 
     ``file``: where it stands, None where no file says anything.  ``section``: the transport's, the
-    default, or what kstore does without a word about it; ``scope``: the scope that matched, ""
-    being the whole transport.
+    default, or what kstore does without a word about it; ``transport``: None where the rule is for
+    any; ``scope``: the scope that matched, "" being the whole transport.
     """
 
     file: Path | None
     section: Literal["transport", "default", "built-in"]
-    transport: str
+    transport: str | None
     scope: str | None
     requirements: tuple[Requirement, ...]
 
@@ -117,7 +117,20 @@ class TrustRules(TrustPolicy):
             return self._built_in(name)  # they were admitted when they came in
         return Rule(self._file, "default", name, None, self._document.default)
 
-    def _built_in(self, name: str) -> Rule:
+    def every_rule(self) -> Sequence[Rule]:
+        """The default, then the rule of each scope, in the order of the file."""
+        if self._document is None:
+            return (self._built_in(None),)
+        return (
+            Rule(self._file, "default", None, None, self._document.default),
+            *(
+                Rule(self._file, "transport", name, scope, requirements)
+                for name, scopes in self._document.transports.items()
+                for scope, requirements in scopes.items()
+            ),
+        )
+
+    def _built_in(self, name: str | None) -> Rule:
         return Rule(self._file, "built-in", name, None, (InsecureAcceptAnything(),))
 
     def check(self, image: UnparsedImage) -> str:
@@ -127,6 +140,11 @@ class TrustRules(TrustPolicy):
         return self._check(
             image, image.reference, lambda requirement: requirement.check_index(image)
         )
+
+    def may_refuse(self, reference: ImageReference) -> bool:
+        requirements = self.rule(reference).requirements
+        met = all(isinstance(each, InsecureAcceptAnything) for each in requirements)
+        return self._required or not met
 
     def as_if_from(self, reference: ImageReference) -> TrustPolicy:
         """The policy that judges every image by the rule for ``reference``."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from kstore.digest import Digest
-from kstore.signature import Signature
+from kstore.signature import Signature, SignatureKind
 
 __all__ = ["Signer"]
 
 
 class Signer(Protocol):
     """A key that is ready to sign: whatever can be wrong with it was found out before."""
+
+    kind: ClassVar[SignatureKind]
 
     @abstractmethod
     def sign(self, manifest_digest: Digest, docker_reference: str) -> Signature:

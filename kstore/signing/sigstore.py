@@ -67,6 +67,8 @@ class SigstoreSigner(Signer):
     :func:`kstore.signing.keyfile.load_private_key`.
     """
 
+    kind = SigstoreSignature.kind
+
     def __init__(
         self, private_key: bytes, passphrase: bytes | None, what: str = "the sigstore private key"
     ) -> None:

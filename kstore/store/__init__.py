@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         UsageReport,
     )
     from kstore.store.store import Store
+    from kstore.store.uploads import RestingUpload, UploadFiles
 
 __all__ = [
     "CheckReport",
@@ -60,9 +61,11 @@ __all__ = [
     "Publication",
     "RebuildReport",
     "RemovalReport",
+    "RestingUpload",
     "StagedBlob",
     "Store",
     "StoreFacts",
+    "UploadFiles",
     "UsageReport",
 ]
 
@@ -95,6 +98,7 @@ _HOMES = {
         "UsageReport",
     ),
     "store": ("Store",),
+    "uploads": ("RestingUpload", "UploadFiles"),
 }
 
 

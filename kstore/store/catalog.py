@@ -163,8 +163,9 @@ class Writer:
         subject = view.subject.digest if view.subject else attached_to
         self.execute(
             "INSERT INTO manifest VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (digest) DO UPDATE SET image_id = excluded.image_id,"
-            " subject = coalesce(subject, excluded.subject)",
+            " ON CONFLICT (digest) DO UPDATE SET kind = excluded.kind,"
+            " image_id = excluded.image_id, subject = coalesce(subject, excluded.subject),"
+            " artifact_type = excluded.artifact_type, annotations = excluded.annotations",
             [
                 str(raw.digest),
                 kind,
@@ -185,14 +186,24 @@ class Writer:
             ),
         )
 
-    def put_image(self, manifest: Manifest, config: ImageConfig) -> str:
-        """The image a manifest describes; its ID.  ``size`` follows by :meth:`measure_image`."""
-        image_id = manifest.config.digest.hex
+    def put_image(self, digest: Digest, config: ImageConfig) -> str:
+        """The image with this config, of which ``digest`` is the digest; its ID.
+
+        ``size`` follows by :meth:`measure_image`.
+        """
+        image_id = digest.hex
         self.execute(
-            "INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO NOTHING",
+            # What was known before stays: a config that cannot be read tells nothing but digests.
+            "INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (id) DO UPDATE SET"
+            " created = coalesce(excluded.created, created),"
+            " os = coalesce(nullif(excluded.os, ''), os),"
+            " architecture = coalesce(nullif(excluded.architecture, ''), architecture),"
+            " variant = coalesce(excluded.variant, variant),"
+            " os_version = coalesce(excluded.os_version, os_version),"
+            " author = coalesce(excluded.author, author)",
             [
                 image_id,
-                str(manifest.config.digest),
+                str(digest),
                 to_us(config.created) if config.created else None,
                 config.platform.os,
                 config.platform.architecture,

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable
 
 from kstore import mediatypes as mt
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, KstoreError, StoreDamagedError
+from kstore.errors import BlobNotFoundError, KstoreError, StorageError, StoreDamagedError
 from kstore.manifest import Index, Manifest, parse
-from kstore.store import layout
+from kstore.store import layout, provenance
 from kstore.store.catalog import Writer
 from kstore.store.claims import Claims, read_claims
 from kstore.store.examine import Examined, Reading, examine
 from kstore.store.facts import FactTable, LayerFact
 from kstore.store.fingerprints import same_file
+from kstore.store.incomplete import complete
 from kstore.store.queries import name_checksum
 from kstore.store.reading import read_manifest
 from kstore.store.reports import CheckReport, Problem, ProblemKind
@@ -36,11 +37,13 @@ def check(
     cancel: Cancel | None,
 ) -> CheckReport:
     """See :meth:`kstore.store.Store.check`."""
+    session.require_store()
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     inspection = _Inspection(session, progress or (lambda size: None), cancel or Cancel())
     if not inspection.check_database():
         return inspection.report()  # its rows prove nothing
     inspection.check_blobs(deep=deep, deadline=deadline)
+    inspection.complete_images()
     inspection.check_names()
     inspection.check_manifests()
     inspection.check_orphans()
@@ -59,6 +62,7 @@ class _Inspection:
         self._problems: list[Problem] = []
         self._bad: dict[Digest, str] = {}  # to the state of its row
         self._good: dict[Digest, os.stat_result] = {}  # those whose every byte was read
+        self._doubtful: set[Digest] = set()  # those that could not be used before
         self._facts: list[LayerFact] = []
         self._blobs = self._bytes = self._images = self._unread = 0
 
@@ -114,6 +118,8 @@ class _Inspection:
             facts = self._file_facts(digest, size)
             if facts is None:
                 continue
+            if state != "present":
+                self._doubtful.add(digest)
             if everything or state != "present" or not same_file(facts, ino, mtime_ns, size):
                 readings.append(claims.reading(digest, known))
         results = examine(
@@ -127,6 +133,12 @@ class _Inspection:
         self._unread = len(readings) - len(done)
         for examined in done:
             self._take(examined, claims)
+
+    def complete_images(self) -> None:
+        """What can be read again tells what was not known of its image."""
+        recovered = self._doubtful & set(self._good)
+        if recovered and not self._session.read_only:
+            complete(self._session, recovered)
 
     def _count(self, size: int) -> None:
         self._bytes += size
@@ -167,7 +179,10 @@ class _Inspection:
 
     def _bad_blob(self, kind: ProblemKind, digest: Digest, detail: str) -> None:
         self._bad[digest] = "missing" if kind == "missing-blob" else "suspect"
-        self._found(kind, digest, detail, images=self._images_of(digest))
+        images = self._images_of(digest)
+        if not images and (names := self._names_of(digest)):
+            detail = f"{detail}; {', '.join(names)} needs it"
+        self._found(kind, digest, detail, images=images)
 
     def _images_of(self, digest: Digest) -> list[str]:
         return [
@@ -178,6 +193,15 @@ class _Inspection:
                 [str(digest)],
             )
         ]
+
+    def _names_of(self, digest: Digest) -> list[str]:
+        """Some names that stand for a manifest, or for one that needs the blob."""
+        rows = self._session.db.rows(
+            "SELECT name FROM name WHERE target = ?1 OR target IN"
+            " (SELECT parent FROM edge WHERE child = ?1 AND role <> 'subject') ORDER BY 1 LIMIT 3",
+            [str(digest)],
+        )
+        return [row[0] for row in rows]
 
     def check_names(self) -> None:
         """No bit of a name's row has flipped."""
@@ -283,5 +307,16 @@ class _Inspection:
         if shown and not behind and shown != wanted:
             self._found("index-json", "index.json", "index.json was changed by something else")
             behind = True
-        if (behind or not shown) and not self._session.read_only:
+        if self._session.read_only:
+            return
+        if behind or not shown:
             layout.refresh_index(self._session, rewrite=True)
+        self._check_provenance()
+
+    def _check_provenance(self) -> None:
+        try:
+            told = provenance.read_provenance(self._session.root)
+        except StorageError as exc:
+            self._found("provenance", "provenance", exc.message)
+        else:
+            provenance.add_missing(self._session, told)

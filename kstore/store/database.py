@@ -43,6 +43,14 @@ def database_errors(path: Path) -> Iterator[None]:
 
 
 def _translated(exc: sqlite3.Error, path: Path) -> StorageError:
+    if isinstance(exc, sqlite3.ProgrammingError):  # these have no code, only Python's own words
+        if "closed database" in str(exc):
+            return StorageError(f"the store with the database {path} was closed before this")
+        if "same thread" in str(exc):
+            return StorageError(
+                f"the store with the database {path} was opened in another thread",
+                hint="open it once in each thread",
+            )
     code = getattr(exc, "sqlite_errorcode", None) or 0
     primary = code & 0xFF
     if code == _SHM_SIZE or primary == sqlite3.SQLITE_FULL or _lacks_inodes(primary, path):
@@ -134,11 +142,13 @@ class Database:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """All queries inside see one state of the database."""
-        if self.connection.in_transaction:
+        with database_errors(self.path):
+            begun = self.connection.in_transaction
+            if not begun:
+                self.connection.execute("BEGIN")
+        if begun:
             yield
             return
-        with database_errors(self.path):
-            self.connection.execute("BEGIN")
         try:
             yield
         finally:

@@ -23,12 +23,13 @@ from kstore.store.database import back_up
 from kstore.store.locks import LockClass
 from kstore.store.mend import sweep_aside
 from kstore.store.partials import PartialCollector, abandoned
+from kstore.store.provenance import rewrite
 from kstore.store.records import NameRecord
 from kstore.store.reports import PruneReport
 from kstore.store.retention import Retention, chosen_names
 from kstore.store.root import remove_drafts
 from kstore.store.session import Session
-from kstore.store.sweep import Swept, sweep
+from kstore.store.sweep import Swept, sweep, unread_manifest
 
 __all__ = ["prune"]
 
@@ -38,13 +39,12 @@ __all__ = ["prune"]
 _REACHABLE = """
 CREATE TEMP TABLE reachable AS
 WITH RECURSIVE chosen(digest) AS (
-  SELECT digest FROM manifest WHERE image_id IN (SELECT value FROM json_each(:only))),
+  SELECT digest FROM manifest WHERE image_id IN (SELECT value FROM json_each(:only))
+  UNION SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child WHERE e.role = 'member'
+  UNION SELECT m.digest FROM manifest m JOIN chosen c ON m.subject = c.digest),
 spared(digest) AS (
   SELECT digest FROM manifest WHERE :only IS NOT NULL
-    AND digest NOT IN (SELECT digest FROM chosen)
-    AND coalesce(subject, '') NOT IN (SELECT digest FROM chosen)
-    AND digest NOT IN (SELECT e.parent FROM edge e JOIN chosen c ON c.digest = e.child
-      WHERE e.role = 'member')),
+    AND digest NOT IN (SELECT digest FROM chosen)),
 root AS (
   SELECT n.target, n.manifest, n.via FROM name n WHERE NOT EXISTS (
     SELECT 1 FROM manifest m JOIN manifest s ON s.digest = m.subject
@@ -57,6 +57,7 @@ reach(digest, below) AS (
   UNION SELECT digest, 1 FROM lease_ref
   UNION SELECT manifest, 1 FROM container WHERE manifest IS NOT NULL
   UNION SELECT digest, 1 FROM spared
+  UNION SELECT digest, 0 FROM blob WHERE :unread IS NOT NULL
   UNION SELECT e.child, 1 FROM edge e JOIN reach r ON e.parent = r.digest
     WHERE r.below AND e.role <> 'subject'
   UNION SELECT m.digest, 1 FROM manifest m JOIN reach r ON m.subject = r.digest
@@ -96,6 +97,7 @@ def prune(
         return PruneReport(already_running=True)
     with lock:
         _check_trustworthy(session)
+        _tell_of_unread(session)
         garbage = session.freeing(
             lambda: _delete_rows(
                 session,
@@ -116,6 +118,7 @@ def prune(
             _empty_abandoned(session)
             session.db.checkpoint("TRUNCATE")
             try:
+                rewrite(session)
                 _rotate_backup(session)
             except StorageFullError as exc:  # pruning is what a full disk needs; this can wait
                 session.warn(f"the database was not backed up: {exc}")
@@ -140,6 +143,15 @@ def _check_trustworthy(session: Session) -> None:
         )
 
 
+def _tell_of_unread(session: Session) -> None:
+    unread = unread_manifest(session.db)
+    if unread is not None:
+        session.warn(
+            f"manifest {unread} cannot be read, and might need any blob, so none is removed;"
+            " kstore check --repair fetches it again"
+        )
+
+
 def _delete_rows(
     session: Session,
     retention: Retention,
@@ -159,7 +171,7 @@ def _delete_rows(
             writer.drop_name(str(record.name), session.command)
             garbage.names.append(record.name)
         chosen = None if only is None else json.dumps(sorted(only))
-        writer.execute(_REACHABLE, {"only": chosen})
+        writer.execute(_REACHABLE, {"only": chosen, "unread": unread_manifest(writer)})
         for name in writer.column(f"SELECT name FROM name WHERE target {_LOST}"):  # noqa: S608
             writer.drop_name(name, session.command)
         _delete_unreachable(writer, garbage)

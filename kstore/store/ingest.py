@@ -112,9 +112,7 @@ class Ingest:
         with storage_errors(f"open the partial download of {self.digest}"):
             self._file = _open_part(self._part.path)
             old = self._part.read_side() if self._resumable else Side()
-            held = os.fstat(self._file).st_size
-            if old.boot is None or old.boot != boot_id():
-                held = min(held, old.synced)  # the rest may be zeros after a power cut
+            held = old.trusted(os.fstat(self._file).st_size)
             if self._side.size is not None and held > self._side.size:
                 held = 0
             os.ftruncate(self._file, held)
@@ -253,10 +251,7 @@ class Ingest:
 
     def _note(self) -> None:
         if self._resumable:
-            facts = self._side
-            self._side = Side(
-                facts.size, facts.origin, facts.validator, self._synced, boot_id(), os.getpid()
-            )
+            self._side = replace(self._side, synced=self._synced, boot=boot_id(), pid=os.getpid())
             self._part.write_side(self._side)
 
     def _close_file(self) -> None:

@@ -5,6 +5,9 @@ that annotation.  A name whose index has members that are not in the store shows
 to instead, so that every entry can be read in full.  The generation of the catalog that the file
 shows stands in its first bytes.
 
+Further annotations tell a rebuild what no blob does: what else the name leads to, the image of a
+manifest that can perhaps not be read then, and whether the name is protected.
+
 Source: OCI image layout specification 1.1, section "index.json file".
 """
 
@@ -20,20 +23,43 @@ from kstore.blobs import replace_file, storage_errors
 from kstore.store.locks import LockClass
 from kstore.store.session import Session
 
-__all__ = ["GENERATION", "generation_in", "generation_of", "refresh_index", "shown_generation"]
+__all__ = [
+    "FORMAT",
+    "GENERATION",
+    "IMAGE",
+    "MANIFEST",
+    "PROTECTED",
+    "REF_NAME",
+    "TARGET",
+    "VIA",
+    "generation_in",
+    "generation_of",
+    "refresh_index",
+    "shown_generation",
+]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 GENERATION = "org.kstore.generation"
+FORMAT = "org.kstore.format"  # what other annotations to expect
+#: Annotations of an entry.  The digest of the config of an image; what a name stands for, the image
+#: manifest it leads to and the index that was chosen from, each where it is not the entry itself;
+#: since when the name is protected (microseconds since 1970).
+IMAGE = "org.kstore.image"
+TARGET, MANIFEST, VIA = "org.kstore.target", "org.kstore.manifest", "org.kstore.via"
+PROTECTED = "org.kstore.protected"
 #: With more names than this, closing a session rewrites the file only if it is older than
 #: LAG_SECONDS.
 MANY_NAMES = 2000
 LAG_SECONDS = 5.0
 
 _HEAD = 512
-_SHOWN = re.compile(rf'"{re.escape(GENERATION)}":"(\d{{1,18}})"'.encode())
+#: A file of another format shows nothing: it is written anew.
+_SHOWN = re.compile(rf'"{re.escape(GENERATION)}":"(\d{{1,18}})","{re.escape(FORMAT)}":"2"'.encode())
 _ENTRIES = """
-SELECT n.name, m.digest, m.media_type, b.size, i.os, i.architecture, i.variant
+SELECT n.name, m.digest, m.media_type, b.size, i.os, i.architecture, i.variant, i.config_digest,
+  n.target, n.manifest, n.via, p.since
 FROM name n
+LEFT JOIN protection p ON p.name = n.name
 JOIN manifest m ON m.digest = CASE
     WHEN n.manifest IS NOT NULL AND n.manifest <> n.target AND EXISTS (
       SELECT 1 FROM edge e LEFT JOIN manifest c ON c.digest = e.child
@@ -41,7 +67,8 @@ JOIN manifest m ON m.digest = CASE
     THEN n.manifest ELSE n.target END
 JOIN blob b ON b.digest = m.digest LEFT JOIN image i ON i.id = m.image_id
 UNION ALL
-SELECT NULL, m.digest, m.media_type, b.size, i.os, i.architecture, i.variant
+SELECT NULL, m.digest, m.media_type, b.size, i.os, i.architecture, i.variant, i.config_digest,
+  m.digest, m.digest, NULL, NULL
 FROM manifest m JOIN blob b ON b.digest = m.digest JOIN image i ON i.id = m.image_id
 WHERE NOT EXISTS (SELECT 1 FROM name n WHERE n.target = m.digest OR n.manifest = m.digest)
   AND NOT EXISTS (SELECT 1 FROM edge e JOIN name n ON n.target = e.parent
@@ -118,17 +145,30 @@ def render_index(session: Session) -> bytes:
     document = {
         "schemaVersion": 2,
         "mediaType": mt.OCI_INDEX,
-        "annotations": {GENERATION: str(generation)},  # before the entries: see shown_generation
+        # Before the entries: see shown_generation.
+        "annotations": {GENERATION: str(generation), FORMAT: "2"},
         "manifests": [_entry(row) for row in rows],
     }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _entry(row: Any) -> dict[str, Any]:
-    name, digest, media_type, size, os, architecture, variant = row
+    name, digest, media_type, size, os, architecture, variant, *more = row
+    config, target, manifest, via, protected_since = more
     entry: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": size}
-    if name is not None:
-        entry["annotations"] = {REF_NAME: name}
+    annotations = {REF_NAME: name} if name is not None else {}
+    if config is not None:
+        annotations[IMAGE] = config
+    if target != digest:
+        annotations[TARGET] = target
+    if manifest is not None and manifest != digest:
+        annotations[MANIFEST] = manifest
+    if via is not None:
+        annotations[VIA] = via
+    if protected_since is not None:
+        annotations[PROTECTED] = str(protected_since)
+    if annotations:
+        entry["annotations"] = annotations
     if os and architecture:
         entry["platform"] = {"architecture": architecture, "os": os}
         if variant:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kstore.blobs import storage_errors
 from kstore.descriptor import Descriptor
@@ -32,6 +32,9 @@ from kstore.store.records import Found, ImageRecord, Publication
 from kstore.store.session import Session
 from kstore.streams import ByteStream, Cancel
 
+if TYPE_CHECKING:
+    from kstore.store.uploads import UploadFiles
+
 __all__ = ["Lease", "new_lease"]
 
 _ID_BYTES = 7
@@ -41,7 +44,8 @@ class Lease:
     """Blobs that an operation needs; hold it for the whole operation.
 
     A context manager: leaving normally ends the lease, leaving by an exception keeps what it holds
-    for the grace period.  All methods but :meth:`ingest` belong to the thread that opened it.
+    for the grace period.  All but :meth:`ingest` and :attr:`uploads` belongs to the thread that
+    opened it.
     """
 
     def __init__(
@@ -200,6 +204,13 @@ class Lease:
             trust_file=digest not in self._doubted,
         )
 
+    @property
+    def uploads(self) -> UploadFiles:
+        """The unfinished uploads of the store, and new ones; usable in any thread."""
+        from kstore.store.uploads import UploadFiles
+
+        return UploadFiles(self._workshop)
+
     def put_bytes(self, data: bytes, media_type: str) -> Descriptor:
         """Store a small blob, durably, and hold it."""
         digest = Digest.of(data)
@@ -279,6 +290,10 @@ class Lease:
             self.hold(writer, (blob.digest for blob in blobs))
             if origin is not None:
                 writer.put_source((blob.digest for blob in blobs), *origin)
+        if origin is not None:
+            from kstore.store.provenance import note_origin
+
+            note_origin(self._session, *origin, writer.now, (blob.digest for blob in blobs))
         for blob in blobs:
             self.settle(blob)
 

@@ -20,7 +20,13 @@ from kstore.errors import (
     UnsupportedError,
 )
 from kstore.reference import LOCAL_DOMAIN, Named, has_domain
-from kstore.store.queries import load_images, load_name, load_names, manifest_image
+from kstore.store.queries import (
+    load_images,
+    load_manifest,
+    load_name,
+    load_names,
+    manifest_image,
+)
 from kstore.store.records import Found, ImageRecord, NameRecord
 from kstore.store.session import Session
 
@@ -42,7 +48,7 @@ def get_image(session: Session, image_id: str) -> ImageRecord:
     )
 
 
-def find_image(session: Session, text: str) -> Found:
+def find_image(session: Session, text: str, *, pullable: bool = True) -> Found:
     """See :meth:`kstore.store.Store.find_image`."""
     _refuse_foreign(text)
     with session.db.snapshot():
@@ -54,9 +60,10 @@ def find_image(session: Session, text: str) -> Found:
         from kstore.store.suggestions import nearest
 
         near = nearest(session, text)
+        like_id = len(text) >= SHORT_ID_LENGTH and _ID.fullmatch(text)
+        other = f"kstore pull {text[:300]}" if pullable and not like_id else "kstore images"
         raise ImageNotFoundError(
-            f"no image {text!r:.300} in the store",
-            hint=f"did you mean {near}?" if near else f"kstore pull {text[:300]}",
+            f"no image {text!r:.300} in the store", hint=f"did you mean {near}?" if near else other
         )
     return found
 
@@ -201,6 +208,11 @@ def _found(session: Session, record: NameRecord, text: str) -> Found:
         )
     image_id = manifest_image(session.db, record.manifest)
     if image_id is None:
+        known = load_manifest(session.db, record.manifest)
+        if known is not None and not known.complete:
+            raise StoreDamagedError(
+                f"the manifest of {text!r:.300} is damaged", hint="kstore check --repair"
+            )
         raise ImageNotFoundError(f"{text!r:.300} names an artifact, which is not an image")
     for image in load_images(session, [image_id]):
         return Found(image, record.name, record.manifest)

@@ -15,13 +15,15 @@ from kstore import mediatypes as mt
 from kstore.blobs import fsync_directory, storage_errors
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import InvalidDigestError, KstoreError
+from kstore.errors import InvalidDigestError, KstoreError, StorageError
 from kstore.reference import LOCAL_DOMAIN, Named
+from kstore.store import provenance
 from kstore.store.catalog import NameRow, Writer
 from kstore.store.containers import remove_tree
+from kstore.store.incomplete import complete, put_again
 from kstore.store.locks import digest_key
 from kstore.store.naming import choose_member
-from kstore.store.publish import put_document, read_document
+from kstore.store.publish import read_document
 from kstore.store.reading import read_manifest
 from kstore.store.reports import DamagedBlob, Problem
 from kstore.store.root import complete_root
@@ -43,12 +45,17 @@ WHERE e.role IN ('config', 'layer') AND NOT EXISTS (SELECT 1 FROM blob WHERE dig
 GROUP BY e.child
 ORDER BY 1
 """
-#: A blob and everything that leads to it.
-_ABOVE = """
-WITH RECURSIVE above(digest) AS (
+_UP = """
   SELECT ? UNION SELECT e.parent FROM edge e JOIN above a ON e.child = a.digest
-  WHERE e.role <> 'subject')
+  WHERE e.role <> 'subject'
 """
+#: A blob and everything that leads to it.
+_ABOVE = f"WITH RECURSIVE above(digest) AS ({_UP})"
+#: The same, and what that is attached to, because it is likely to be in the same repository.
+_NEAR = f"""WITH RECURSIVE above(digest) AS ({_UP}
+  UNION SELECT m.subject FROM manifest m JOIN above a ON m.digest = a.digest
+  WHERE m.subject IS NOT NULL)
+"""  # noqa: S608
 
 
 class Repairs:
@@ -72,6 +79,11 @@ class Repairs:
     def forget_aside(self, digests: Iterable[Digest]) -> int:
         """Delete what was set aside of blobs that are whole now; the bytes that frees."""
         return _forget_aside(self._session, digests)
+
+    def complete(self, digests: Iterable[Digest]) -> None:
+        """These blobs are whole again: write down what their images need besides, where that
+        could not be read before."""
+        complete(self._session, digests)
 
     def mend(self, problems: Iterable[Problem]) -> list[Problem]:
         """Make right what needs no bytes from elsewhere (names, edges, index.json, oci-layout);
@@ -119,12 +131,12 @@ def _repositories(session: Session, digest: str) -> list[str]:
         [digest],
     )
     named = session.db.rows(
-        f"{_ABOVE} SELECT DISTINCT repository FROM name WHERE repository NOT LIKE ?"  # noqa: S608
+        f"{_NEAR} SELECT DISTINCT repository FROM name WHERE repository NOT LIKE ?"  # noqa: S608
         " AND (target IN above OR manifest IN above OR via IN above) ORDER BY 1",
         [digest, f"{LOCAL_DOMAIN}/%"],
     )
     others = session.db.rows(
-        f"{_ABOVE} SELECT s.registry || '/' || s.repository FROM blob_source s"  # noqa: S608
+        f"{_NEAR} SELECT s.registry || '/' || s.repository FROM blob_source s"  # noqa: S608
         " JOIN edge e ON e.child = s.digest WHERE e.parent IN above AND s.registry <> ''"
         " GROUP BY 1 ORDER BY max(s.last_ok) DESC",
         [digest],
@@ -207,16 +219,17 @@ def _mend_layout(session: Session, _name: str) -> bool:
     return True
 
 
+def _mend_provenance(session: Session, _name: str) -> bool:
+    with contextlib.suppress(StorageError):
+        provenance.rewrite(session)
+        return True
+    return False
+
+
 def _mend_edges(session: Session, text: str) -> bool:
     """Write a manifest's rows anew, from its bytes."""
-    digest = Digest.parse(text)
     with contextlib.suppress(KstoreError):
-        document = read_document(session, read_manifest(session, digest))
-        with session.write() as db:
-            writer = Writer(db)
-            writer.delete("edge", "parent = ?", [str(digest)])
-            put_document(session, writer, document)
-        session.changed = True
+        put_again(session, read_document(session, read_manifest(session, Digest.parse(text))))
         return True
     return False
 
@@ -252,6 +265,7 @@ def _move(session: Session, name: Named, target: Digest) -> bool:
 _MENDERS: Mapping[str, Callable[[Session, str], bool]] = {
     "layout": _mend_layout,
     "index-json": lambda _session, _name: True,  # the check has written it anew
+    "provenance": _mend_provenance,
     "wrong-edges": _mend_edges,
     "damaged-name": _mend_name,
 }

@@ -3,7 +3,7 @@
 ``ingest/<alg>-<hex>.part`` holds the bytes so far, ``.json`` beside it what is known about them:
 how many were synced and in which boot of the machine, the validator to resume with, and who is
 writing.  After a crash of the process all bytes in the part are good; after a crash of the machine
-only the synced ones are.
+only the synced ones are.  Uploads that the server takes in (see ``uploads``) are kept likewise.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ __all__ = [
     "boot_id",
     "drop_partial",
     "partial_downloads",
+    "parts",
     "require_room",
 ]
 
@@ -59,7 +60,7 @@ def boot_id() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What is remembered beside a partial download."""
+    """What is remembered beside a partial download; ``upload`` is the repository of an upload."""
 
     size: int | None = None
     origin: str | None = None
@@ -67,6 +68,11 @@ class Side:
     synced: int = 0
     boot: str | None = None
     pid: int | None = None
+    upload: str | None = None
+
+    def trusted(self, held: int) -> int:
+        """How many of ``held`` bytes count: after a power cut the rest may be zeros."""
+        return held if self.boot is not None and self.boot == boot_id() else min(held, self.synced)
 
     def continuing(self, old: Side) -> Side:
         """What this attempt knows, and what ``old`` says of the bytes that are kept.
@@ -75,7 +81,9 @@ class Side:
         """
         same = self.origin in (None, old.origin)
         validator = old.validator if same else None
-        return Side(self.size, self.origin or old.origin, validator, old.synced)
+        return replace(
+            self, origin=self.origin or old.origin, validator=validator, synced=old.synced
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ class Part:
             synced=_count(value.get("synced")) or 0,
             boot=_text(value.get("boot")),
             pid=_count(value.get("pid")),
+            upload=_text(value.get("upload")),
         )
 
     def write_side(self, side: Side) -> None:
@@ -128,6 +137,12 @@ class Part:
         """Bytes in the part, None if there is none."""
         with contextlib.suppress(FileNotFoundError):
             return self.path.lstat().st_size
+        return None
+
+    def age(self) -> float | None:
+        """Seconds since it grew, by a clock that may have been set; None if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - self.path.lstat().st_mtime
         return None
 
     def remove(self) -> None:
@@ -148,7 +163,7 @@ class PartialCollector:
 
     def collect(self) -> None:
         with storage_errors("collect partial downloads"):
-            for digest, part in _parts(self._session):
+            for digest, part in parts(self._session.root.ingest):
                 self._collect_part(digest, part)
             for path in abandoned(self._session, self._session.root.ingest):
                 self.bytes_freed += path.lstat().st_size
@@ -162,7 +177,7 @@ class PartialCollector:
             self.busy += 1
             return
         with lock:
-            size, age = part.size(), _age(part)
+            size, age = part.size(), part.age()
             if age is not None and 0 <= age < self._grace:
                 return
             if not self._dry_run:
@@ -172,22 +187,19 @@ class PartialCollector:
                 self.bytes_freed += size
 
 
-def _parts(session: Session) -> Iterator[tuple[Digest, Part]]:
-    """Every digest that has a file of a partial download, be it only one beside the part."""
-    if not session.root.ingest.is_dir():
+def parts(ingest: Path) -> Iterator[tuple[Digest, Part]]:
+    """Every digest that has a file of a partial download, be it only one beside the part.
+
+    Raises OSError.
+    """
+    if not ingest.is_dir():
         return  # a store that nobody has made yet
-    stems = {path.stem for path in session.root.ingest.iterdir() if path.suffix in _SUFFIXES}
+    stems = {path.stem for path in ingest.iterdir() if path.suffix in _SUFFIXES}
     for stem in sorted(stems):
         algorithm, _, digits = stem.partition("-")
         with contextlib.suppress(InvalidDigestError):
             digest = Digest(algorithm, digits)
-            yield digest, Part.of(session.root.ingest, digest)
-
-
-def _age(part: Part) -> float | None:
-    with contextlib.suppress(FileNotFoundError):
-        return time.time() - part.path.lstat().st_mtime
-    return None
+            yield digest, Part.of(ingest, digest)
 
 
 def partial_downloads(session: Session) -> list[PartialDownload]:
@@ -195,11 +207,12 @@ def partial_downloads(session: Session) -> list[PartialDownload]:
     from kstore.store.reports import PartialDownload
 
     found = []
-    for digest, part in _parts(session):
-        size, age = part.size(), _age(part)
+    for digest, part in parts(session.root.ingest):
+        size, age = part.size(), part.age()
         if size is not None and age is not None:
             side = part.read_side()
-            found.append(PartialDownload(digest, size, side.size, side.origin, max(age, 0.0)))
+            origin = side.origin if side.upload is None else f"upload to {side.upload}"
+            found.append(PartialDownload(digest, size, side.size, origin, max(age, 0.0)))
     return found
 
 

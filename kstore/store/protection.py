@@ -38,9 +38,14 @@ class Protection:
                     "INSERT INTO protection VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
                     [str(name), writer.now],
                 )
+            writer.bump_generation()  # index.json shows them
+        self._session.changed = True
 
     def release(self, names: Iterable[Named]) -> None:
         """Let names be removed again; one that is not protected stays so."""
         with self._session.write() as db:
+            writer = Writer(db)
             for name in names:
-                Writer(db).execute("DELETE FROM protection WHERE name = ?", [str(name)])
+                writer.execute("DELETE FROM protection WHERE name = ?", [str(name)])
+            writer.bump_generation()
+        self._session.changed = True

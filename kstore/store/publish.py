@@ -20,7 +20,7 @@ from kstore.store.naming import choose_member
 from kstore.store.reading import read_blob
 from kstore.store.records import Publication
 from kstore.store.session import Session
-from kstore.store.signatures import put_signatures
+from kstore.store.signatures import note_signatures, put_signatures
 
 __all__ = ["Document", "publish", "put_document", "read_document"]
 
@@ -126,7 +126,7 @@ def _commit(
             found = put_document(session, writer, document, publication.names if own else ())
             if own:
                 image_id = found
-        put_signatures(writer, publication.signatures)
+        signed = put_signatures(writer, publication.signatures)
         if last:
             holder.let_go(writer)
         else:
@@ -141,6 +141,7 @@ def _commit(
             writer.move_name(name.with_default_tag(), row, session.command)
         writer.bump_generation()
     session.changed = True
+    note_signatures(session, signed)
     return image_id
 
 
@@ -183,7 +184,7 @@ def put_document(
     writer.put_blob(raw.digest, facts, raw.media_type)
     image_id = None
     if isinstance(view, Manifest) and document.config is not None:
-        image_id = writer.put_image(view, document.config)
+        image_id = writer.put_image(view.config.digest, document.config)
     # A signature that cosign attached knows its image by its tag alone.
     tags = () if image_id else (tagged_subject(name.tag) for name in names if name.tag)
     writer.put_manifest(raw, view, image_id, next(filter(None, tags), None))

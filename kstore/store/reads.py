@@ -84,16 +84,17 @@ class StoreReader:
         """The image with exactly this ID; ImageNotFoundError."""
         return self._anywhere(lambda session: lookup.get_image(session, image_id))
 
-    def find_image(self, text: str) -> Found:
+    def find_image(self, text: str, *, pullable: bool = True) -> Found:
         """The image a user means by ``text``.
 
         In this order: ``sha256:ID`` or ``@ID``; a name (a short name means ``localhost/NAME`` if
         there is one, else its docker.io form; without a tag, ``latest``), also ``NAME@DIGEST`` and
         ``NAME@ID``, where both must agree; a unique prefix (3 or more hex digits) of an ID.
 
-        Raises ImageNotFoundError, AmbiguousNameError, InvalidReferenceError.
+        Raises ImageNotFoundError (``pullable``: a pull may be the way out of that),
+        AmbiguousNameError, InvalidReferenceError.
         """
-        return self._anywhere(lambda session: lookup.find_image(session, text))
+        return self._anywhere(lambda session: lookup.find_image(session, text, pullable=pullable))
 
     def name(self, named: Named) -> NameRecord | None:
         """What exactly this name means, None if it is not in use."""

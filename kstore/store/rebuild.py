@@ -13,13 +13,14 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from kstore import mediatypes as mt
 from kstore.blobs import fsync_directory, storage_errors
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import KstoreError
+from kstore.errors import BlobNotFoundError, IntegrityError, KstoreError, StorageError
 from kstore.manifest import MAX_MANIFEST_SIZE, Manifest, RawManifest, parse_index
 from kstore.reference import Named
 from kstore.store import schema
@@ -27,6 +28,8 @@ from kstore.store.catalog import NameRow, Writer
 from kstore.store.containers import recover_rows
 from kstore.store.database import Database, database_errors, set_journal
 from kstore.store.examine import Reading, examine
+from kstore.store.fingerprints import BlobReader
+from kstore.store.incomplete import document_without_config, put_unread
 from kstore.store.locks import LockClass, LockFile
 from kstore.store.naming import choose_member
 from kstore.store.publish import Document, put_document, read_document
@@ -35,6 +38,7 @@ from kstore.store.reports import RebuildReport
 from kstore.store.root import Root, open_root, remove_drafts
 from kstore.store.salvage import Evidence, gather
 from kstore.store.session import Session
+from kstore.store.signatures import put_signatures
 from kstore.streams import Cancel
 
 __all__ = ["rebuild"]
@@ -75,7 +79,7 @@ def rebuild(
             finally:
                 database.close()
             understood = any(found.source == root.index.name for found in evidence.complete)
-            _install(root, draft, keep_index=not understood or bool(report.lost_names))
+            _install(root, draft, keep_index=not understood)
         finally:
             _remove(draft)
     return report
@@ -147,13 +151,13 @@ class _Rebuilding:
 
     def run(self, progress: Callable[[int], None]) -> RebuildReport:
         self._read_blobs(progress)
-        with self._session.write() as db:
-            self._correct_blobs(Writer(db))
         documents = self._documents()
         with self._session.write() as db:
             writer = Writer(db)
+            self._correct_blobs(writer)
             for document in documents:
                 self._put(writer, document)
+            self._put_unread(writer)
             self._put_rows(writer)
             recover_rows(self._session, writer)
             self._put_names(writer)
@@ -186,9 +190,9 @@ class _Rebuilding:
 
     def _documents(self) -> list[Document]:
         """Every manifest that is there and has no row, images before indexes."""
-        types: dict[Digest, str] = {}
-        for found in self._evidence.complete:
-            types |= found.types
+        entries = {
+            key: item for one in self._evidence.complete for key, item in one.entries.items()
+        }
         known = {row[0] for row in self._session.db.rows("SELECT digest FROM manifest")}
         small = [
             digest
@@ -196,26 +200,37 @@ class _Rebuilding:
             if facts.st_size <= MAX_MANIFEST_SIZE and str(digest) not in known
         ]
         candidates = {digest: data for digest in small if (data := self._object(digest))}
-        raws = _received(candidates, types)
+        raws = _received(candidates, entries)
         for raw in raws:  # what an index calls its members is how they were received
             if raw.is_index:
                 with contextlib.suppress(KstoreError):
-                    types |= {item.digest: item.media_type for item in parse_index(raw).manifests}
+                    entries |= {item.digest: item for item in parse_index(raw).manifests}
         documents = []
-        for raw in sorted(_received(candidates, types), key=lambda raw: raw.is_index):
+        for raw in sorted(_received(candidates, entries), key=lambda raw: raw.is_index):
             self._cancel.check()
+            document: Document | None
             try:
-                documents.append(read_document(self._session, raw))
+                document = read_document(self._session, raw)
             except KstoreError as error:
                 self._unreadable.append(f"manifest {raw.digest}: {error.message}")
+                document = document_without_config(raw, entries.get(raw.digest))
+            if document is not None:
+                documents.append(document)
         return documents
 
     def _object(self, digest: Digest) -> bytes | None:
         """The bytes of a blob that may be a manifest."""
-        with self._session.blobs.open(digest) as file:
-            if not file.read(64).lstrip().startswith(b"{"):
-                return None
-        data = read_blob(self._session, digest, cap=MAX_MANIFEST_SIZE)
+        try:
+            with BlobReader(self._session.blobs, digest) as file:
+                start = memoryview(bytearray(64))
+                if not bytes(start[: file.readinto(start)]).lstrip().startswith(b"{"):
+                    return None
+            data = read_blob(self._session, digest, cap=MAX_MANIFEST_SIZE)
+        except (BlobNotFoundError, StorageError):
+            # It was good a moment ago: a disk that fails may do so at any time.
+            del self._good[digest]
+            self._bad.append(digest)
+            return None
         return data if b'"schemaVersion"' in data else None
 
     def _put(self, writer: Writer, document: Document) -> None:
@@ -236,15 +251,37 @@ class _Rebuilding:
     def _want(self, writer: Writer, blob: Descriptor) -> None:
         writer.put_unusable_blob(blob, "suspect" if blob.digest in self._bad else "missing")
 
+    def _put_unread(self, writer: Writer) -> None:
+        """What index.json shows and cannot be read keeps its names, and may be fetched again."""
+        lists = self._evidence.complete
+        for found in lists:
+            for digest, entry in found.entries.items():
+                wanted = found is lists[-1] or digest in self._names
+                if wanted and not _has_manifest(writer, digest):
+                    state = "suspect" if digest in self._bad else "missing"
+                    put_unread(self._session, writer, entry, state)
+
     # ---- what no blob tells
 
     def _put_rows(self, writer: Writer) -> None:
+        protected = self._evidence.complete[-1].protected if self._evidence.complete else None
+        if protected is not None:
+            writer.execute("DELETE FROM protection")
+            for name, since in protected.items():
+                writer.execute("INSERT INTO protection VALUES (?, ?)", [str(name), since])
         for table, rows in self._evidence.rows.items():
             for row in rows:
                 places = ", ".join("?" * len(row))
                 # One that contradicts the schema, or names a blob that is gone, tells nothing.
                 with contextlib.suppress(sqlite3.Error):
                     writer.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", row)  # noqa: S608
+        for origin, at in self._evidence.provenance.origins.items():
+            row = (*origin, at)
+            with contextlib.suppress(sqlite3.Error):
+                writer.execute("INSERT OR IGNORE INTO blob_source VALUES (?, ?, ?, ?)", row)
+        for manifest, signatures in self._evidence.provenance.signatures.items():
+            with contextlib.suppress(sqlite3.Error, IntegrityError):
+                put_signatures(writer, {manifest: signatures})
 
     def _put_names(self, writer: Writer) -> None:
         """Every name means what the last one that knew it said."""
@@ -254,27 +291,29 @@ class _Rebuilding:
             writer.execute("DELETE FROM protection WHERE name = ?", [str(name)])
             writer.drop_name(str(name), self._session.command)
         for name, row in wanted.items():
-            kinds = writer.column("SELECT kind FROM manifest WHERE digest = ?", [str(row.target)])
-            if not kinds:
+            # Without an index, its name means the image that it led to.
+            target = next(filter(partial(_has_manifest, writer), (row.target, row.manifest)), None)
+            if target is None:
                 self._lost.append(name)
                 continue
-            manifest: Digest | None = row.target
-            if kinds == ["index"]:
+            manifest: Digest | None = target
+            if _is_index(writer, target):
                 chosen = row.manifest if _has_manifest(writer, row.manifest) else None
-                manifest = chosen or choose_member(writer, row.target)
+                manifest = chosen or choose_member(writer, target)
             via = row.via if _has_manifest(writer, row.via) else None
-            writer.move_name(name, NameRow(row.target, manifest, via), self._session.command)
+            writer.move_name(name, NameRow(target, manifest, via), self._session.command)
             self._restored += 1
+        writer.execute("DELETE FROM protection WHERE name NOT IN (SELECT name FROM name)")
 
     def _wanted_names(self) -> dict[Named, NameRow]:
         lists = self._evidence.complete
         wanted = dict(lists[-1].names) if lists else {}
-        for older in lists[:-1]:
-            for name, row in older.names.items():
-                shown = wanted.get(name)
-                # index.json shows the image in place of an index that is not all there.
-                if shown is not None and shown.via is None and shown.target == row.manifest:
-                    wanted[name] = row
+        if lists and not lists[-1].exact:
+            for older in lists[:-1]:
+                for name, row in older.names.items():
+                    shown = wanted.get(name)
+                    if shown is not None and shown.target == row.manifest:
+                        wanted[name] = row
         if self._evidence.leftover is not None:
             wanted |= self._evidence.leftover.names
         return wanted
@@ -317,13 +356,20 @@ class _Rebuilding:
         )
 
 
-def _received(candidates: dict[Digest, bytes], types: dict[Digest, str]) -> list[RawManifest]:
+def _received(
+    candidates: dict[Digest, bytes], entries: dict[Digest, Descriptor]
+) -> list[RawManifest]:
     """Those of the blobs that are manifests."""
     raws = []
     for digest, data in candidates.items():
+        media_type = entries[digest].media_type if digest in entries else None
         with contextlib.suppress(KstoreError):
-            raws.append(RawManifest.receive(data, types.get(digest), digest))
+            raws.append(RawManifest.receive(data, media_type, digest))
     return raws
+
+
+def _is_index(writer: Writer, digest: Digest) -> bool:
+    return writer.column("SELECT kind FROM manifest WHERE digest = ?", [str(digest)]) == ["index"]
 
 
 def _has_manifest(writer: Writer, digest: Digest | None) -> bool:

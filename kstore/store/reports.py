@@ -67,7 +67,7 @@ class PartialDownload:
     """A blob that was begun and not finished: ``bytes`` held of ``size`` (None if unknown).
 
     ``origin`` is where it came from, as the download put it; ``age_seconds`` the time since it
-    last grew.
+    last grew.  Of an upload to the server, whose digest is told at its end, ``digest`` is its ID.
     """
 
     digest: Digest
@@ -91,6 +91,7 @@ ProblemKind = Literal[
     "database",
     "index-json",
     "layout",
+    "provenance",
     "odd-file",
 ]
 
@@ -139,6 +140,11 @@ class DamagedBlob:
     blob: Descriptor
     images: tuple[str, ...]
     repositories: tuple[str, ...]
+
+    @property
+    def digest(self) -> Digest:
+        """The name of the blob."""
+        return self.blob.digest
 
 
 @dataclass(frozen=True, slots=True)

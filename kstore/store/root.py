@@ -4,6 +4,7 @@
 
     ROOT/                     0700, owned by the user; also a valid OCI image layout
       oci-layout index.json   index.json is derived from the database
+      provenance              what else a rebuild of the database needs to know; derived, too
       blobs/<alg>/<hex>       0444, immutable
       ingest/                 partial downloads <alg>-<hex>.part + .json, and private files
       staging/ trash/         files of an operation in progress; files to be deleted
@@ -27,7 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import fsync_directory, replace_file, storage_errors
-from kstore.errors import ConflictError, StorageError, StorageFullError, StoreDamagedError
+from kstore.errors import (
+    ConflictError,
+    NotFoundError,
+    StorageError,
+    StorageFullError,
+    StoreDamagedError,
+)
 
 __all__ = [
     "BALLAST_SIZE",
@@ -35,6 +42,7 @@ __all__ = [
     "SALVAGE",
     "Root",
     "complete_root",
+    "no_store",
     "open_root",
     "remove_drafts",
     "strange_names",
@@ -57,6 +65,8 @@ _DIRECTORIES = (
     *("blobs", "blobs/sha256", "ingest", "staging", "trash", "quarantine", "containers", "db"),
 )
 _FILES = ("oci-layout", "index.json", "locks", "ballast")
+#: There as soon as there is something to be told.
+_MORE_FILES = ("provenance",)
 #: A fresh file system has the first; another process that makes this store, the others.
 _PASSING = ("lost+found", ".oci-layout.", ".index.json.")
 _NETWORK = frozenset(
@@ -135,6 +145,11 @@ class Root:
         return self.path / "index.json"
 
     @property
+    def provenance(self) -> Path:
+        """Where blobs came from, and signatures; see :mod:`kstore.store.provenance`."""
+        return self.path / "provenance"
+
+    @property
     def ballast(self) -> Path:
         return self.path / "ballast"
 
@@ -170,9 +185,8 @@ class Root:
         )
 
     def _file_system(self) -> os.statvfs_result:
-        place = next(p for p in (self.path, *self.path.parents) if p.exists())
         with storage_errors(f"measure free space of {self.path}"):
-            return os.statvfs(place)
+            return os.statvfs(_nearest(self.path))
 
     @property
     def _spares(self) -> list[Path]:
@@ -215,31 +229,43 @@ def open_root(
 ) -> Root:
     """Check the directory, make what is missing, and say whether it can be written to.
 
-    Raises StorageError (foreign owner, network file system, not a directory, absent without
-    ``create``), ConflictError for a directory that holds something else.  With ``missing_ok`` a
-    store that is not there is one that cannot be written to; with ``lost_ok`` one whose database
-    is gone is still a store; with ``network_ok`` a network file system is no more than a warning.
+    Raises StorageError (foreign owner, network file system, not a directory), NotFoundError where
+    there is no store and none is to be made, ConflictError for a directory that holds something
+    else.  With ``missing_ok`` a store that is not there is one that cannot be written to; with
+    ``lost_ok`` one whose database is gone is still a store; with ``network_ok`` a network file
+    system is no more than a warning.
     """
     with storage_errors(f"use {path} as a store"):
         path = Path(os.path.abspath(path))  # noqa: PTH100 - links in the path stay as they are
-        if not path.exists():
-            if missing_ok:
-                return Root(path, read_only=True)
-            if not create:
-                raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_owner(path)
+        there = path.exists()
+        if there:
+            _check_owner(path)
+        elif missing_ok:
+            return Root(path, read_only=True)
+        elif not create:
+            raise no_store(path)
         network = _is_on_network(path, network_ok, warn)
+        if not there:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = Root(path, not os.access(path, os.W_OK | os.X_OK), network)
         if _check_content(root, lost_ok):
             _check_one_file_system(root)
         elif missing_ok:
             return Root(path, read_only=True)
-        elif root.read_only or not create:
-            raise StorageError(f"there is no store at {path}", hint=_CHOOSE)
+        elif not create:
+            raise no_store(path)
+        elif root.read_only:
+            raise StorageError(
+                f"there is no store at {path}, and none can be made there", hint=_CHOOSE
+            )
         if not root.read_only:
             complete_root(root)
         return root
+
+
+def no_store(path: Path) -> NotFoundError:
+    """What is said where a command needs a store that is not there."""
+    return NotFoundError(f"there is no store at {path}", hint=_CHOOSE)
 
 
 def _check_owner(path: Path) -> None:
@@ -247,10 +273,16 @@ def _check_owner(path: Path) -> None:
     if not stat.S_ISDIR(facts.st_mode):
         raise StorageError(f"{path} is not a directory", hint=_CHOOSE)
     if facts.st_uid != os.geteuid():
+        as_them = "run kstore as its user, without sudo, or " if os.geteuid() == 0 else ""
         raise StorageError(
             f"{path} belongs to {_user(facts.st_uid)}, and this is {_user(os.geteuid())}",
-            hint=f"{_CHOOSE}; --additional-store reads a store of somebody else",
+            hint=f"{as_them}{_CHOOSE}; --additional-store reads a store of somebody else",
         )
+
+
+def _nearest(path: Path) -> Path:
+    """The directory that is there and nearest to ``path``, above it if it has to be."""
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _user(uid: int) -> str:
@@ -265,7 +297,7 @@ def _user(uid: int) -> str:
 def _is_on_network(path: Path, allowed: bool, warn: Callable[[str], None] | None) -> bool:
     """Refuse network file systems, unless ``allowed``: their locks and shared memory do not hold
     what they promise."""
-    kind = file_system_kind(path)
+    kind = file_system_kind(_nearest(path))
     if kind in _NETWORK and not allowed:
         raise StorageError(
             f"{path} is on a network file system ({kind})",
@@ -304,7 +336,7 @@ def _check_content(root: Root, lost_ok: bool) -> bool:
     if root.database.exists():
         return True
     names = {name for name in os.listdir(root.path) if not name.startswith(_PASSING)}  # noqa: PTH208
-    ours = {name for name in (*_DIRECTORIES, *_FILES) if "/" not in name}
+    ours = {name for name in (*_DIRECTORIES, *_FILES, *_MORE_FILES) if "/" not in name}
     if names - ours or (names and "locks" not in names):
         what = "an OCI image layout" if "oci-layout" in names else "not empty and not a store"
         raise ConflictError(f"{root.path} is {what}; kstore does not write into it", hint=_CHOOSE)
@@ -329,7 +361,7 @@ def remove_drafts(root: Root) -> None:
 
 def strange_names(root: Root) -> list[Path]:
     """What stands in the root without being the store's, sorted."""
-    known = {*_DIRECTORIES, *_FILES}
+    known = {*_DIRECTORIES, *_FILES, *_MORE_FILES}
     return sorted(
         path
         for path in root.path.iterdir()

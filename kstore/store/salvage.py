@@ -14,13 +14,24 @@ from typing import Any
 
 from kstore import strictjson
 from kstore.blobs import storage_errors
+from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError, KstoreError, StoreDamagedError
+from kstore.mediatypes import INDEXES
 from kstore.reference import Named
 from kstore.store import schema
 from kstore.store.catalog import NameRow
 from kstore.store.database import database_errors
-from kstore.store.layout import GENERATION, REF_NAME
+from kstore.store.layout import (
+    FORMAT,
+    GENERATION,
+    MANIFEST,
+    PROTECTED,
+    REF_NAME,
+    TARGET,
+    VIA,
+)
+from kstore.store.provenance import Provenance, read_provenance
 from kstore.store.queries import name_checksum
 from kstore.store.root import SALVAGE, Root
 
@@ -39,12 +50,19 @@ _OTHER_TABLES = {
 
 @dataclass(slots=True)
 class NameList:
-    """The names that ``source`` knew at ``generation``, and the media types of their targets."""
+    """The names that ``source`` knew at ``generation``.
+
+    index.json tells more: its ``entries``, and which names were ``protected`` since when
+    (microseconds since 1970; None where that is not told).  One of a former version is not
+    ``exact``: it tells the image that an index led to in place of the index.
+    """
 
     source: str
     generation: int
     names: dict[Named, NameRow] = field(default_factory=dict)
-    types: dict[Digest, str] = field(default_factory=dict)
+    entries: dict[Digest, Descriptor] = field(default_factory=dict)
+    protected: dict[Named, int] | None = None
+    exact: bool = True
 
 
 @dataclass(slots=True)
@@ -60,6 +78,7 @@ class Evidence:
     complete: list[NameList] = field(default_factory=list)
     leftover: NameList | None = None
     rows: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def generation(self) -> int:
@@ -70,7 +89,7 @@ class Evidence:
 
 def gather(root: Root) -> Evidence:
     """Look at everything that is there; nothing is changed."""
-    evidence = Evidence()
+    evidence = Evidence(provenance=read_provenance(root))
     _read_backups(root, evidence)
     if (index := read_index(root.index)) is not None:
         evidence.complete.append(index)
@@ -183,13 +202,27 @@ def read_index(path: Path) -> NameList | None:
         document = strictjson.as_object(
             strictjson.loads(data, path.name, cap=_MAX_INDEX), path.name
         )
-        generation = document.get("annotations", {}).get(GENERATION)
-        found = NameList(path.name, int(generation) if generation else -1)
+        annotations = document.get("annotations", {})
+        found = NameList(path.name, int(annotations.get(GENERATION, -1)))
+        found.exact = FORMAT in annotations
+        found.protected = {} if found.exact else None
         for entry in document["manifests"]:
-            digest = Digest.parse(entry["digest"])
-            found.types[digest] = entry["mediaType"]
-            if name := entry.get("annotations", {}).get(REF_NAME):
-                found.names[Named.parse(name)] = NameRow(digest, None)
+            _take_entry(Descriptor.from_json(entry, path.name), found)
     except (KstoreError, LookupError, ValueError, TypeError, AttributeError):
         return None
     return found
+
+
+def _take_entry(entry: Descriptor, found: NameList) -> None:
+    found.entries[entry.digest] = entry
+    told = entry.annotations
+    if REF_NAME not in told:
+        return
+    name = Named.parse(told[REF_NAME])
+    leads_to = _maybe(told.get(MANIFEST))
+    if leads_to is None and entry.media_type not in INDEXES:
+        leads_to = entry.digest
+    target = _maybe(told.get(TARGET)) or entry.digest
+    found.names[name] = NameRow(target, leads_to, _maybe(told.get(VIA)))
+    if PROTECTED in told and found.protected is not None:
+        found.protected[name] = int(told[PROTECTED])

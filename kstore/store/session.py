@@ -21,7 +21,7 @@ from kstore.store.database import (
     set_journal,
 )
 from kstore.store.locks import HeldLock, LockClass, LockFile
-from kstore.store.root import Root, ensure_room, open_root
+from kstore.store.root import Root, ensure_room, no_store, open_root
 
 __all__ = ["Session", "now_us", "open_session"]
 
@@ -55,6 +55,7 @@ class Session:
         self.wait_seconds = wait_seconds
         self.meanings: Callable[[str], Iterable[Named]] = lambda short: ()
         self.changed = False  # names or manifests: index.json is behind
+        self.notes: list[bytes] = []  # lines that the file provenance lacks
         self._held = held
         self._warn = warn
         self.reserve_used = False
@@ -71,9 +72,15 @@ class Session:
         """Whether nothing can be changed: by wish, or by the file system."""
         return self.db.read_only
 
+    def require_store(self) -> None:
+        """NotFoundError if nobody has made this store yet."""
+        if not self.root.database.exists():
+            raise no_store(self.root.path)
+
     def require_writable(self) -> None:
-        """StorageError if nothing can be changed."""
+        """StorageError if nothing can be changed, NotFoundError if there is nothing at all."""
         if self.read_only:
+            self.require_store()
             raise StorageError(
                 f"the store at {self.root.path} can only be read",
                 hint="choose another directory with --root",
@@ -139,19 +146,20 @@ def open_session(
     command: str,
     create: bool,
     read_only: bool,
+    missing_ok: bool,
     warn: Callable[[str], None] | None,
     wait_seconds: float,
     network_ok: bool = False,
 ) -> Session:
     """Open the store at ``path``, making or upgrading it first where needed.
 
-    ``read_only`` makes nothing and refuses changes; a store that does not exist is empty then.  A
-    root that cannot be written to is opened in the same way.
+    ``read_only`` makes nothing and refuses changes; a root that cannot be written to is opened in
+    the same way, and with ``missing_ok`` one that does not exist, which is empty then.
     """
     root = open_root(
         path,
         create=create and not read_only,
-        missing_ok=read_only,
+        missing_ok=missing_ok,
         network_ok=network_ok,
         warn=warn,
     )

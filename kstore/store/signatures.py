@@ -10,7 +10,13 @@ from kstore.store import schema
 from kstore.store.catalog import Writer
 from kstore.store.session import Session
 
-__all__ = ["MAX_SIGNATURES", "add_signatures", "put_signatures", "read_signatures"]
+__all__ = [
+    "MAX_SIGNATURES",
+    "add_signatures",
+    "note_signatures",
+    "put_signatures",
+    "read_signatures",
+]
 
 #: Most signatures of one manifest.
 MAX_SIGNATURES = 128
@@ -33,15 +39,27 @@ def add_signatures(session: Session, manifest: Digest, signatures: Sequence[byte
         writer = Writer(db)
         if not writer.column("SELECT 1 FROM manifest WHERE digest = ?", [str(manifest)]):
             raise BlobNotFoundError(f"manifest {manifest} is not in the store")
-        put_signatures(writer, {manifest: signatures})
+        new = put_signatures(writer, {manifest: signatures})
+    note_signatures(session, new)
 
 
-def put_signatures(writer: Writer, signatures: Mapping[Digest, Sequence[bytes]]) -> None:
-    """Add to what there is, inside a transaction.
+def note_signatures(session: Session, signatures: Mapping[Digest, Sequence[bytes]]) -> None:
+    """Signatures that the catalog has by now are to be known without it, too."""
+    if signatures:
+        from kstore.store import provenance  # here: hardly any image brings some
+
+        provenance.note_signatures(session, signatures)
+
+
+def put_signatures(
+    writer: Writer, signatures: Mapping[Digest, Sequence[bytes]]
+) -> dict[Digest, list[bytes]]:
+    """Add to what there is, inside a transaction; those that are new.
 
     The same manifest may be stored under several names, each with a signature of its own, so none
     takes the place of another.  IntegrityError if there are too many.
     """
+    added: dict[Digest, list[bytes]] = {}
     for manifest, given in signatures.items():
         there = writer.column(
             "SELECT data FROM signature WHERE manifest = ? ORDER BY ordinal", [str(manifest)]
@@ -51,3 +69,6 @@ def put_signatures(writer: Writer, signatures: Mapping[Digest, Sequence[bytes]])
             raise IntegrityError(f"manifest {manifest} has more than {MAX_SIGNATURES} signatures")
         for ordinal, data in enumerate(new, len(there)):
             writer.execute("INSERT INTO signature VALUES (?, ?, ?)", [str(manifest), ordinal, data])
+        if new:
+            added[manifest] = new
+    return added

@@ -49,7 +49,8 @@ class Store(StoreReader):
         network_ok: bool = False,
         meanings: Callable[[str], Iterable[Named]] | None = None,
     ) -> Store:
-        """Open the store at ``root``, making it first if ``create``.
+        """Open the store at ``root``, making it first if ``create``; without, one that is not there
+        is no error if it is only to be read, or there are ``additional`` ones.
 
         ``command`` is what the name log will say.  With ``read_only``, or when ``root`` cannot be
         written to, nothing can be changed.  ``warn`` is told one sentence of what is odd but no
@@ -59,8 +60,9 @@ class Store(StoreReader):
         here.  With ``network_ok``, a network file system is used all the same, without a
         write-ahead log.
 
-        Raises StorageError (foreign owner, network file system, no store, a lock that stays busy),
-        ConflictError (something else is there), StoreVersionError, StoreDamagedError.
+        Raises StorageError (foreign owner, network file system, a lock that stays busy),
+        NotFoundError (no store), ConflictError (something else is there), StoreVersionError,
+        StoreDamagedError.
         """
         others = None
         if additional:
@@ -72,6 +74,7 @@ class Store(StoreReader):
             command=command,
             create=create,
             read_only=read_only,
+            missing_ok=read_only or (others is not None and not create),
             warn=warn,
             wait_seconds=wait_seconds,
             network_ok=network_ok,
@@ -91,12 +94,14 @@ class Store(StoreReader):
         return self._session.read_only
 
     def close(self) -> None:
-        """Bring index.json up to date if names changed, and close the database.
+        """Bring index.json and provenance up to date if there is something new, and close the
+        database.
 
         The changes are committed already, so a failure to show them there is only a warning.
         """
         session = self._session
         try:
+            self._note()
             if session.changed:
                 session.changed = False
                 from kstore.store import layout
@@ -108,6 +113,18 @@ class Store(StoreReader):
             session.close()
             if self._others is not None:
                 self._others.close()
+
+    def _note(self) -> None:
+        """Write down where blobs came from, and signatures."""
+        session = self._session
+        if not session.notes:
+            return
+        from kstore.store.provenance import append_notes
+
+        try:
+            append_notes(session)
+        except StorageError as exc:
+            session.warn(f"provenance will be behind until the next check: {exc}")
 
     def __enter__(self) -> Self:
         return self
@@ -269,5 +286,6 @@ class Store(StoreReader):
         """Bring index.json up to date now."""
         from kstore.store import layout
 
+        self._note()
         layout.refresh_index(self._session)
         self._session.changed = False

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 from kstore.digest import Digest
 from kstore.store.catalog import Writer
+from kstore.store.database import Database
 from kstore.store.locks import LockClass, digest_key
 from kstore.store.session import Session
 
-__all__ = ["Swept", "delete_unused_blobs", "sweep"]
+__all__ = ["UNREAD", "Swept", "delete_unused_blobs", "sweep", "unread_manifest"]
+
+#: What stands in place of the annotations of a manifest of which nothing was ever read.
+UNREAD = '{"org.kstore.unread":"true"}'
 
 
 @dataclass(slots=True)
@@ -23,8 +27,20 @@ class Swept:
     busy: int = 0
 
 
+def unread_manifest(reader: Database | Writer) -> str | None:
+    """A manifest that nobody could read since the database was made: it may need any blob."""
+    rows = reader.rows(
+        "SELECT m.digest FROM blob b JOIN manifest m ON m.digest = b.digest"
+        " WHERE b.state <> 'present' AND m.annotations = ? LIMIT 1",
+        [UNREAD],
+    )
+    return rows[0][0] if rows else None
+
+
 def delete_unused_blobs(writer: Writer, candidates: Iterable[str]) -> set[Digest]:
     """Delete the rows of those ``candidates`` that nothing needs; return them."""
+    if unread_manifest(writer) is not None:
+        return set()
     deleted = writer.column(
         "DELETE FROM blob WHERE digest IN (SELECT value FROM json_each(?))"
         " AND digest NOT IN (SELECT digest FROM manifest)"

@@ -17,6 +17,7 @@ from kstore.store.containers import ContainerTable
 from kstore.store.queries import load_images
 from kstore.store.reports import ImageUsage, KindUsage, UsageReport
 from kstore.store.session import Session
+from kstore.store.sweep import unread_manifest
 
 __all__ = ["Graph", "attached_names", "measure", "other_roots"]
 
@@ -123,7 +124,8 @@ def attached_names(session: Session) -> set[str]:
 
 def other_roots(session: Session) -> list[str]:
     """What is needed although no name leads there: by running operations, and by containers."""
-    rows = session.db.rows("SELECT DISTINCT digest FROM lease_ref")
+    held = "lease_ref" if unread_manifest(session.db) is None else "blob"
+    rows = session.db.rows(f"SELECT DISTINCT digest FROM {held}")  # noqa: S608
     containers = ContainerTable(session).all()
     return [row[0] for row in rows] + [str(c.manifest) for c in containers if c.manifest]
 
@@ -150,7 +152,11 @@ def _kinds(session: Session, needed: set[str]) -> tuple[KindUsage, ...]:
 
 def _walk(directory: Path | str) -> Iterator[tuple[str, os.stat_result]]:
     """The directory and everything below it; blobs before what may be links to them."""
-    yield str(directory), os.lstat(directory)
+    try:
+        facts = os.lstat(directory)
+    except FileNotFoundError:
+        return  # a store that nobody has made yet, or a directory that was removed just now
+    yield str(directory), facts
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except (PermissionError, FileNotFoundError):

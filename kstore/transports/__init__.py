@@ -17,7 +17,6 @@ from kstore.reference import Named
 from kstore.streams import Cancel
 
 if TYPE_CHECKING:
-    from kstore.reference import Named
     from kstore.registry import RegistryClient
     from kstore.registry.lookaside import Lookaside
     from kstore.registry.registriesconf import Peer
@@ -194,6 +193,11 @@ class Transports:
         if split is None:
             raise InvalidReferenceError(f"{text[:200]!r} does not begin with a transport")
         name, rest = split
+        if name in ("http", "https"):
+            raise InvalidReferenceError(
+                f"{text[:200]!r} is an address of the web, not an image",
+                hint=f"docker:{rest[:200].rstrip('/')}",
+            )
         return self.get(name).parse_reference(rest)
 
     @property

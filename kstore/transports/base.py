@@ -6,26 +6,22 @@ import contextlib
 import errno
 import io
 import os
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from kstore.blobs import new_file, open_plain_file, storage_errors, write_all
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.errors import IntegrityError, InvalidInputError, KstoreError, UnsupportedError
 from kstore.interfaces import BlobFeed, BlobSource, ImageReference
 from kstore.reference import Named
-from kstore.streams import BytesStream, ByteStream, Closing, pump, read_limited
+from kstore.streams import BytesStream, ByteStream, pump, read_limited
 
 __all__ = [
-    "ArchiveSession",
     "BytesBlob",
     "FileBlob",
     "OpenedBlob",
     "PathReference",
     "again_if_wrong",
-    "begin_again",
     "end_session",
     "name_scopes",
     "open_image_file",
@@ -166,47 +162,6 @@ def again_if_wrong(feed: BlobFeed, attempt: Callable[[], None]) -> None:
                 raise
         else:
             return
-
-
-def begin_again(
-    feed: BlobFeed, cut: Callable[[int], bool], position: int, error: IntegrityError
-) -> bool:
-    """The same for an archive, in which the bytes of ``feed`` began at ``position``: start it
-    again, if ``cut`` can take back what was written since.  Where only that stands in the way,
-    ``error`` says what helps."""
-    if not feed.refute():
-        return False
-    if not cut(position):
-        error.hint = error.hint or (
-            "another answer may bring the right bytes, but nothing can be taken back from a pipe:"
-            " try again, or go by way of the store or a file, where a blob is begun once more"
-        )
-        return False
-    feed.start()
-    return True
-
-
-class ArchiveSession(Closing):
-    """An archive that is being written.
-
-    Leaving without an exception finishes it; leaving with one removes what there is of it.
-    """
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Write the end, and make the archive durable and visible."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self.finish()
-        finally:
-            self.close()
 
 
 def end_session(close: Callable[[], None], failure: BaseException | None) -> None:

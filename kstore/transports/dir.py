@@ -47,6 +47,7 @@ from kstore.interfaces import (
 )
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.mediatypes import MANIFEST_ACCEPT
+from kstore.signature import SIGNATURE_KINDS
 from kstore.transports.base import (
     FileBlob,
     PathReference,
@@ -210,7 +211,9 @@ class DirDestination(ImageDestination):
 
     @property
     def traits(self) -> DestinationTraits:
-        return DestinationTraits(concurrent=True, signatures=True, manifest_types=MANIFEST_ACCEPT)
+        return DestinationTraits(
+            concurrent=True, signatures=SIGNATURE_KINDS, manifest_types=MANIFEST_ACCEPT
+        )
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
         with self._guard:

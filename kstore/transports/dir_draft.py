@@ -14,13 +14,13 @@ from pathlib import Path
 
 from kstore.blobs import fsync_directory, storage_errors
 from kstore.errors import NotFoundError, StorageError
+from kstore.formats.drafts import abandoned_drafts, make_draft, name_beside
 from kstore.transports.dir_files import (
     VERSION_FILE,
     holds_only_own_files,
     remove_image,
     require_image_or_empty,
 )
-from kstore.transports.drafts import abandoned_drafts, make_draft, name_beside
 
 __all__ = ["DirectoryDraft", "take_away"]
 

@@ -28,7 +28,7 @@ from kstore.reference import Named
 from kstore.registry import RegistryClient
 from kstore.registry.registriesconf import Peer, RegistriesConf
 from kstore.registry.shortnames import ShortNames
-from kstore.signature import SimpleSignature, parse_signature
+from kstore.signature import SignatureKind, SimpleSignature, parse_signature
 from kstore.streams import ByteStream
 from kstore.transports.base import again_if_wrong, name_scopes
 from kstore.transports.docker_places import Outages, Places
@@ -253,8 +253,17 @@ class DockerDestination(ImageDestination):
         return DestinationTraits(
             concurrent=True,
             foreign_urls=True,
-            signatures=self._reference.has_attachments or self._keeps_signatures,
+            signatures=self._kept_signatures,
         )
+
+    @cached_property
+    def _kept_signatures(self) -> frozenset[SignatureKind]:
+        kept: set[SignatureKind] = set()
+        if self._reference.has_attachments:
+            kept.add("sigstore")
+        if self._keeps_signatures:
+            kept.add("simple")
+        return frozenset(kept)
 
     @cached_property
     def _keeps_signatures(self) -> bool:
@@ -313,16 +322,6 @@ class DockerDestination(ImageDestination):
             self._signatures.clear()  # those of a manifest that was refused
 
     def write_signatures(self, signatures: Sequence[bytes], instance: Digest | None = None) -> None:
-        named = self._reference.named
-        what = f"a signature of {named}"
-        kinds = {isinstance(parse_signature(data, what), SimpleSignature) for data in signatures}
-        if True in kinds and not self._keeps_signatures:
-            raise UnsupportedError(f"signatures by GnuPG are not written to {named.domain}")
-        if False in kinds and not self._reference.has_attachments:
-            raise UnsupportedError(
-                f"sigstore signatures are not written to {named.domain}",
-                hint="--sigstore-attachments attaches them to the image",
-            )
         self._signatures[instance] = signatures
 
     def commit(self) -> None:
@@ -354,7 +353,7 @@ class DockerDestination(ImageDestination):
             self._client.add_signatures(self._path, digest, simple)
             return
         lookaside = self._reference.home.lookaside(named)
-        assert lookaside is not None, "write_signatures takes only what can be kept"
+        assert lookaside is not None, "the traits say which signatures can be kept"
         lookaside.add(self._path, digest, simple)
 
     def close(self) -> None:

@@ -151,7 +151,9 @@ class DockerApi:
     def _connect(self) -> http.client.HTTPConnection:
         self.cancel.check()
         if self.settings.offline and self.endpoint.path is None:
-            raise RemoteError(f"{self.what} is not asked, because no network is to be used")
+            from kstore.registry.settings import not_asked
+
+            raise not_asked(f"reach {self.what}")
         connection = http.client.HTTPConnection(self.endpoint.name or "localhost")
         try:
             connection.sock = dial(self.endpoint, self.settings, self.cancel)

@@ -9,8 +9,6 @@ from typing import Protocol
 from kstore.descriptor import BlobHint
 from kstore.digest import Digest
 from kstore.errors import (
-    CancelledError,
-    IntegrityError,
     InvalidReferenceError,
     ManifestRejectedError,
     UnsupportedError,
@@ -27,7 +25,7 @@ from kstore.interfaces import (
 from kstore.manifest import RawManifest, parse_image
 from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
 from kstore.reference import Named
-from kstore.transports.base import ArchiveSession, begin_again, stated_blob
+from kstore.transports.archive_session import ArchiveSession
 
 __all__ = ["DockerArchiveWriter", "Sink"]
 
@@ -60,12 +58,12 @@ class DockerArchiveWriter(ArchiveSession):
 
     def __init__(self, sink: Sink, transport: str, place: str) -> None:
         """``transport`` and ``place`` are what its references are called."""
+        self._tar = DockerTarWriter(sink.write)
+        super().__init__(f"{transport}:{place}", self._tar, sink.cut)
         self.transport = transport
         self.place = place
         self._sink = sink
-        self._tar = DockerTarWriter(sink.write)
         self._images = 0
-        self._broken = False
 
     def reference(self, names: Sequence[Named]) -> ImageReference:
         """A reference that writes one image under ``names``, each with a tag and no digest."""
@@ -80,41 +78,18 @@ class DockerArchiveWriter(ArchiveSession):
         """A destination whose commit finishes the archive, and whose end ends it."""
         return _Destination(reference, self, tuple(names), alone=True)
 
-    @property
-    def tar(self) -> DockerTarWriter:
-        return self._tar
-
-    def write_blob(self, feed: BlobFeed, digest: Digest, size: int) -> None:
-        """Append a blob; if that fails, nothing more can be written."""
-        if self._broken:
-            # The cause is on its way to the caller already, and must not be hidden by this.
-            raise CancelledError(f"{self.transport}:{self.place} lacks a blob that failed before")
-        self._broken = True
-        feed.start()
-        self._tar.add_blob(
-            digest, size, feed, lambda at, error: begin_again(feed, self._sink.cut, at, error)
-        )
-        self._broken = False
-
     def add_image(self, raw: RawManifest, names: Sequence[Named]) -> None:
         """Complete an image whose blobs are written."""
-        self.require_sound()
+        self.require_whole()
         self._tar.add_image(raw, names)
         self._images += 1
 
     def finish(self) -> None:
         """Write the end, and make all of it visible."""
-        self.require_sound()
+        self.require_whole()
         if self._images:
             self._tar.finish()
             self._sink.commit()
-
-    def require_sound(self) -> None:
-        """Raise IntegrityError if nothing more can be written."""
-        if self._broken:
-            raise IntegrityError(
-                f"{self.transport}:{self.place} cannot be completed: one of its blobs failed"
-            )
 
     def close(self) -> None:
         self._sink.close()
@@ -184,16 +159,11 @@ class _Destination(ImageDestination):
         return DestinationTraits(ordered=True, indexes=False, manifest_types=_MANIFESTS)
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
-        self._writer.require_sound()
-        blobs = [stated_blob(hint, "a docker archive") for hint in hints]
-        return [self._writer.tar.has(blob.digest, blob.size) for blob in blobs]
+        self._writer.require_whole()
+        return [self._writer.has(hint) for hint in hints]
 
     def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:
-        blob = stated_blob(hint, "a docker archive")
-        if self._writer.tar.has(blob.digest, blob.size):
-            return WrittenBlob(blob, "present")
-        self._writer.write_blob(feed, blob.digest, blob.size)
-        return WrittenBlob(blob, "copied")
+        return self._writer.write_blob(feed, hint)
 
     def settle(self) -> None:
         """An archive is all or nothing."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kstore.blobs import fsync_directory, storage_errors
+from kstore.formats.drafts import abandoned_drafts, make_draft
 from kstore.formats.oci_layout import INDEX_FILE, LAYOUT_FILE
-from kstore.transports.drafts import abandoned_drafts, make_draft
 
 __all__ = ["layout_draft", "sweep_drafts"]
 

@@ -111,16 +111,22 @@ class OciReference(PathReference):
 
 
 class LayoutSource(ImageSource):
-    """Reads one image of a layout, wherever its files are.
+    """Reads one image of a layout, wherever its files are: that of an entry of index.json, or any
+    other manifest by its digest.
 
     External ``urls`` of layers are never followed.
     """
 
-    def __init__(self, reference: ImageReference, files: LayoutFiles, selector: Selector) -> None:
+    def __init__(
+        self, reference: ImageReference, files: LayoutFiles, wanted: Selector | Digest
+    ) -> None:
         self._reference = reference
         self._files = files
         self._index = files.read_index()
-        entry = self._index.entries[self._index.find(selector)]
+        if isinstance(wanted, Digest):
+            self._top = self._read(wanted)
+            return
+        entry = self._index.entries[self._index.find(wanted)]
         # Read now, so that a missing image shows before a destination is opened.
         self._top = self._read(entry.digest)
         if len(self._top.data) != entry.size:

@@ -6,8 +6,9 @@ the order they arrive in; index.json, which tells what they are, comes last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +16,7 @@ from kstore.descriptor import BlobHint
 from kstore.digest import Digest
 from kstore.errors import (
     BlobNotFoundError,
-    CancelledError,
     ConflictError,
-    IntegrityError,
     InvalidInputError,
     ManifestNotFoundError,
     NotFoundError,
@@ -46,13 +45,8 @@ from kstore.interfaces import (
 )
 from kstore.manifest import MAX_MANIFEST_SIZE, RawManifest
 from kstore.streams import Cancel, Closing
-from kstore.transports.base import (
-    ArchiveSession,
-    PathReference,
-    begin_again,
-    require_path_scope,
-    stated_blob,
-)
+from kstore.transports.archive_session import ArchiveSession
+from kstore.transports.base import PathReference, require_path_scope
 from kstore.transports.oci import MANIFEST_TYPES, LayoutSource, destination_ref
 from kstore.transports.oci_directory import LayoutFiles
 
@@ -152,6 +146,20 @@ class OciArchiveReference(PathReference):
     def within_transport(self) -> str:
         return self.selector.within(self.path)
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[OciArchiveReference]:
+        """This reference in an archive that is opened once, to read more of it than this image."""
+        with self.home.reader(self.path) as session:
+            yield replace(self, session=session)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[OciArchiveReference]:
+        """This reference in a new archive that is to hold more than this image; it is finished at
+        the end, or removed after an exception."""
+        destination_ref(self, self.selector)  # before anything is made
+        with self.home.writer(self.path) as session:
+            yield replace(self, session=session)
+
     def open_source(self) -> LayoutSource:
         if isinstance(self.session, OciArchiveReader):
             return LayoutSource(self, self.session.files, self.selector)
@@ -231,43 +239,28 @@ class OciArchiveReader(Closing):
 
 
 class OciArchiveWriter(ArchiveSession):
-    """An archive that takes one image after the other; equal blobs are written once.
-
-    Leaving without an exception finishes the archive; leaving with one removes what there is of it.
-    """
+    """An archive that takes one image after the other."""
 
     def __init__(self, path: str, home: OciArchiveTransport) -> None:
         self._path = path
         self._home = home
         self._output = home.open_output(path)
-        self.what = self._output.what
         self._tar = LayoutTar(self._output.write)
+        super().__init__(self._output.what, self._tar, self._output.cut)
         self._index = LayoutIndex.new(self.what)
-        self._broken = False
 
     def reference(self, ref: str | None) -> OciArchiveReference:
         """The reference by which an image is put into this archive, as ``ref``."""
         return OciArchiveReference(self._path, Selector.parse(ref), self._home, self)
 
-    def has(self, digest: Digest, size: int) -> bool:
-        """Whether this blob is in the archive."""
-        return self._tar.has(digest, size)
-
-    def add_blob(self, feed: BlobFeed, digest: Digest, size: int) -> None:
-        """Append a blob; once that fails, the archive cannot be finished any more."""
-        if self._broken:
-            # The cause is on its way to the caller already, and must not be hidden by this.
-            raise CancelledError(f"{self.what} lacks a blob that failed before")
-        self._broken = True
-        feed.start()
-        self._tar.add_blob(
-            digest, size, feed, lambda at, error: begin_again(feed, self._output.cut, at, error)
-        )
-        self._broken = False
+    @property
+    def index(self) -> LayoutIndex:
+        """The images that are in it by now."""
+        return self._index
 
     def add_manifest(self, raw: RawManifest) -> None:
         """Append a manifest."""
-        self._require_whole()
+        self.require_whole()
         self._tar.add_manifest(raw.digest, raw.data)
 
     def add_image(self, raw: RawManifest, ref: str | None) -> None:
@@ -282,15 +275,11 @@ class OciArchiveWriter(ArchiveSession):
 
     def finish(self) -> None:
         """Write what tells readers of the images, and make the archive durable and visible."""
-        self._require_whole()
+        self.require_whole()
         self._tar.add_file(INDEX_FILE, self._index.render())
         self._tar.add_file(LAYOUT_FILE, LAYOUT_MARK)
         self._tar.finish()
         self._output.commit()
-
-    def _require_whole(self) -> None:
-        if self._broken:
-            raise IntegrityError(f"{self.what} cannot be finished: a blob in it is not complete")
 
     def close(self) -> None:
         """Remove what was not finished."""
@@ -317,19 +306,10 @@ class OciArchiveDestination(ImageDestination):
         return DestinationTraits(ordered=True, foreign_urls=True, manifest_types=MANIFEST_TYPES)
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:
-        return [
-            hint.digest is not None
-            and hint.size is not None
-            and self._writer.has(hint.digest, hint.size)
-            for hint in hints
-        ]
+        return [self._writer.has(hint) for hint in hints]
 
     def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:
-        blob = stated_blob(hint, "an archive")
-        if self._writer.has(blob.digest, blob.size):
-            return WrittenBlob(blob, "present")
-        self._writer.add_blob(feed, blob.digest, blob.size)
-        return WrittenBlob(blob, "copied")
+        return self._writer.write_blob(feed, hint)
 
     def settle(self) -> None:
         """An archive is durable as a whole or not at all."""

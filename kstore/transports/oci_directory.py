@@ -29,6 +29,7 @@ from kstore.digest import Digest
 from kstore.errors import (
     BlobNotFoundError,
     ConflictError,
+    IntegrityError,
     InvalidInputError,
     ManifestNotFoundError,
     NotFoundError,
@@ -88,6 +89,14 @@ class LayoutFiles(Protocol):
         """A blob from ``offset`` on; BlobNotFoundError names it and the layout."""
         ...
 
+    def read_small_blob(self, digest: Digest) -> bytes | None:
+        """A blob that may be a manifest; None if it is missing or too large for one."""
+        try:
+            with contextlib.closing(self.open_blob(digest)) as blob:
+                return read_limited(blob, MAX_MANIFEST_SIZE, f"blob {digest}")
+        except (BlobNotFoundError, IntegrityError):
+            return None
+
 
 class LayoutDirectory(LayoutFiles):
     """The layout in the directory ``path``."""
@@ -131,17 +140,6 @@ class LayoutDirectory(LayoutFiles):
         readings = [Reading(digest) for digest in there]
         read = examine(self.blobs, readings, progress=lambda size: None, cancel=cancel)
         return {one.digest for one in read if one.facts is not None}
-
-    def read_small_blob(self, digest: Digest) -> bytes | None:
-        """A blob that may be a manifest; None if it is missing or too large for one."""
-        size = self.blobs.has(digest)
-        if size is None or size > MAX_MANIFEST_SIZE:
-            return None
-        try:
-            with contextlib.closing(self.open_blob(digest)) as blob:
-                return read_limited(blob, MAX_MANIFEST_SIZE, f"blob {digest}")
-        except BlobNotFoundError:
-            return None
 
     def require_writable(self) -> None:
         """Refuse what must not, or cannot, become a layout with one more image.

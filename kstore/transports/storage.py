@@ -11,6 +11,7 @@ from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
     BlobNotFoundError,
+    ImageNotFoundError,
     IntegrityError,
     InvalidInputError,
     InvalidReferenceError,
@@ -32,7 +33,9 @@ from kstore.interfaces import (
 )
 from kstore.manifest import RawManifest
 from kstore.reference import Named
+from kstore.signature import SIGNATURE_KINDS
 from kstore.store import Found, ImageRecord, Ingest, Publication, StagedBlob, Store
+from kstore.store.lookup import elsewhere
 from kstore.streams import Cancel, pump
 from kstore.transports.base import FileBlob, name_scopes
 
@@ -148,10 +151,21 @@ class StorageReference(ImageReference):
         return StorageDestination(self)
 
     def delete(self) -> None:
-        """Remove the name, and the image with its last name."""
-        if self.named is None:
-            raise InvalidReferenceError(f"{self.text!r} is not an image name")
-        self.home.store.remove_name(self.named)
+        """Remove the name that :meth:`~kstore.store.Store.find_image` finds, and the image with
+        its last name."""
+        store, name = self.home.store, self.named
+        try:
+            found = store.find_image(self.text, pullable=False)
+        except ImageNotFoundError:
+            if name is None or store.name(name) is None:  # or of an artifact, or an empty index
+                raise
+        else:
+            if found.image.location is not None:
+                raise elsewhere(found)
+            name = found.name if name is not None else None
+        if name is None:
+            raise InvalidReferenceError(f"{self.text!r} is not an image name", hint="kstore rmi")
+        store.remove_name(name)
 
 
 class StorageSource(ImageSource):
@@ -270,7 +284,10 @@ class StorageDestination(ImageDestination):
     @property
     def traits(self) -> DestinationTraits:
         return DestinationTraits(
-            concurrent=True, foreign_urls=True, remembers_index=True, signatures=True
+            concurrent=True,
+            foreign_urls=True,
+            remembers_index=True,
+            signatures=SIGNATURE_KINDS,
         )
 
     def reuse_blobs(self, hints: Sequence[BlobHint]) -> Sequence[bool]:

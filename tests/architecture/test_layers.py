@@ -23,7 +23,7 @@ DOORS = {
     "zstandard": ("compression.py",),
     "cryptography": ("signing/keys.py",),
     "nacl": ("signing/keyfile.py",),
-    "yaml": ("registry/registriesd.py",),
+    "yaml": ("registry/plainyaml.py",),
 }
 # The distribution's name where it differs from the module's.
 DISTRIBUTIONS = {

@@ -9,6 +9,7 @@ import inspect
 import pytest
 
 import kstore
+from kstore import images
 
 
 def test_the_public_names_are_these() -> None:
@@ -18,6 +19,8 @@ def test_the_public_names_are_these() -> None:
 def test_every_public_name_is_there() -> None:
     missing = [name for name in kstore.__all__ if not hasattr(kstore, name)]
     assert missing == []
+    assert set(kstore.__all__) <= set(dir(kstore))
+    assert {"pull_image", "CopyData"} <= set(dir(images))
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
@@ -31,6 +34,10 @@ PUBLIC = (
     *("kstore.settings", "kstore.store", "kstore.manifest", "kstore.manifest.update"),
     *("kstore.copier", "kstore.operations.copy_data", "kstore.operations.copy_ref"),
     *("kstore.operations.draft", "kstore.operations.kpod_json", "kstore.transports"),
+    *(f"kstore.operations.{verb}" for verb in ("images", "inspect", "tree", "info", "history")),
+    *(f"kstore.operations.{verb}" for verb in ("pull", "push", "copy", "sync", "save", "load")),
+    *(f"kstore.operations.{verb}" for verb in ("tag", "untag", "rmi", "prune", "df", "check")),
+    *(f"kstore.operations.{verb}" for verb in ("import_", "working", "add", "configure", "commit")),
 )
 
 

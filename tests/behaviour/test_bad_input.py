@@ -401,3 +401,47 @@ def test_a_wrong_call_is_a_usage_error(
 def run_it(request: pytest.FixtureRequest) -> Callable[..., Result]:
     runner: Callable[..., Result] = request.param
     return runner
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "why"),
+    [
+        (None, 3, "does not exist"),
+        (b"", 2, "has no users"),
+        (b"anna", 2, "line 1 of password file"),
+        (b"\x00\xff\xfe\n", 2, "line 1 of password file"),
+        (b"anna:secret", 6, "unknown format"),
+        (b"anna:$2y$05$short", 6, "is damaged"),
+    ],
+    ids=["absent", "empty", "no hash", "binary", "plain", "damaged"],
+)
+def test_a_server_whose_password_file_is_no_good_never_listens(
+    tmp_path: Path, content: bytes | None, code: int, why: str
+) -> None:
+    users = tmp_path / "users"
+    if content is not None:
+        users.write_bytes(content)
+    result = serve_guarded(tmp_path, users)
+    assert (result.code, result.out) == (code, "")
+    assert why in result.err
+    assert str(users) in result.err
+    assert result.err.count("kstore: ") == 1
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.unprivileged
+def test_a_server_whose_password_file_may_not_be_read_never_listens(tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.touch(mode=0)
+    result = serve_guarded(tmp_path, users)
+    assert (result.code, result.out) == (10, "")
+    assert f"cannot read password file {users}: Permission denied" in result.err
+
+
+def serve_guarded(place: Path, users: Path) -> Result:
+    """A server that could not listen if it came to that: it would end with 8."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        return run(
+            "--root", place / "store", "serve", "--listen", f"127.0.0.1:{port}", "--htpasswd", users
+        )

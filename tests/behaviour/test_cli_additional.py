@@ -58,6 +58,21 @@ def test_they_are_named_by_the_environment(stores: tuple[Path, Path]) -> None:
     assert THEIRS.id in result.out
 
 
+@pytest.mark.unprivileged
+@pytest.mark.parametrize("by_variable", [False, True], ids=["option", "variable"])
+def test_one_that_may_not_be_read_is_a_warning(
+    stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, by_variable: bool
+) -> None:
+    mine, theirs = stores
+    theirs.chmod(0)
+    if by_variable:
+        monkeypatch.setenv("KSTORE_ADDITIONAL_STORES", str(theirs))
+    words = () if by_variable else ("--additional-store", theirs)
+    result = run("--root", mine, *words, "images", "-q", "--no-trunc")
+    assert (result.code, result.out.strip()) == (0, MINE.id)
+    assert f"warning: the additional store {theirs} cannot be used" in result.err
+
+
 def test_they_are_pushed_without_being_copied(stores: tuple[Path, Path], tmp_path: Path) -> None:
     before = sorted((stores[0] / "blobs" / "sha256").iterdir())
     with serve(tmp_path / "registry") as registry:

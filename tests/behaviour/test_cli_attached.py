@@ -131,7 +131,7 @@ def test_a_wrong_passphrase_stops_before_anything_is_pushed(
     name = f"{registry.host}/team/app:1"
     for words, said in (
         (("--sign-passphrase-file", tmp_path / "wrong"), "passphrase"),
-        ((), "no terminal to ask on: Passphrase of"),
+        ((), "cannot ask for the passphrase of"),
     ):
         pushed = push(root, name, *key, *words)
         assert pushed.code == 9, pushed.err
@@ -174,7 +174,7 @@ def test_a_place_that_keeps_no_signatures_is_refused(tmp_path: Path, root: Path)
         *("--sign-identity", "quay.io/team/app:1", "kstore:app:1", f"oci:{tmp_path}/out"),
     )
     assert done.code == 6
-    assert "cannot keep signatures, so that nothing is signed" in done.err
+    assert "cannot keep sigstore signatures, so that nothing is signed" in done.err
 
 
 def test_attachments_go_with_their_image_there_and_back(
@@ -199,6 +199,29 @@ def test_attachments_go_with_their_image_there_and_back(
         assert store.facts().blobs == 0
 
 
+def test_attachments_go_into_a_file_and_through_a_mirror(
+    tmp_path: Path, root: Path, registry: LocalRegistry
+) -> None:
+    file, other, place = tmp_path / "app.oci", tmp_path / "other", f"docker://{registry.host}/x"
+    saved = run(
+        *("--root", root, "save", "-q", "--format", "oci-archive", "--with-referrers"),
+        *("-o", file, "app:1"),
+    )
+    assert saved.code == 0, saved.err
+    loaded = run("--root", other, "load", "-q", "--with-referrers", file)
+    assert loaded.code == 0, loaded.err
+    synced = run(
+        *("--root", other, "sync", "-q", "--tls-verify=false", "--with-referrers"),
+        *("kstore:", place),
+    )
+    assert synced.code == 0, synced.err
+    for where in ("app:1", f"{place}/app:1"):
+        told = run("--root", other, "referrers", "-q", "--tls-verify=false", where)
+        assert told.out == f"{SBOM.raw.digest}\n", told.err
+    refused = run("--root", root, "save", "--with-referrers", "-o", tmp_path / "out", "app:1")
+    assert (refused.code, (tmp_path / "out").exists()) == (6, False)
+
+
 def test_referrers_are_told_to_programs_in_full(root: Path) -> None:
     told = run("--root", root, "referrers", "--format", "json", "app:1")
     assert told.code == 0, told.err
@@ -213,8 +236,9 @@ def test_referrers_are_told_to_programs_in_full(root: Path) -> None:
             "tag": None,
         }
     ]
-    template = run("--root", root, "referrers", "--format", "{{.artifactType}}", "app:1")
-    assert template.out == "application/spdx+json\n"
+    for template in ("{{.ArtifactType}}", "{{.artifactType}}"):
+        typed = run("--root", root, "referrers", "--format", template, "app:1")
+        assert typed.out == "application/spdx+json\n"
     none = run("--root", root, "referrers", "-q", "--artifact-type", "x/y", "app:1")
     assert (none.code, none.out) == (0, "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 from kstore.store import Store
 from tests.support.cli import run
 from tests.support.faultserver import FaultServer
-from tests.support.images import random_image, write_oci_layout
-from tests.support.stores import put_image
+from tests.support.images import random_artifact, random_image, write_oci_layout
+from tests.support.stores import put_artifact, put_image
 
 IMAGE, OTHER = random_image(1), random_image(2)
 LAYER = IMAGE.layers[0]
@@ -95,6 +96,69 @@ def test_what_cannot_be_repaired_is_named_with_what_to_do(root: Path) -> None:
     assert json.loads(run("--root", root, "check", "--repair", "--json").out)["damaged"] is True
 
 
+def test_the_summary_says_how_much_of_the_damage_is_repaired(root: Path, tmp_path: Path) -> None:
+    rot(root)
+    manifest = root / "blobs" / "sha256" / OTHER.raw.digest.hex
+    manifest.unlink()
+    write_oci_layout(tmp_path / "layout", {"v1": IMAGE})
+    words = ("check", "--repair", "--progress", "none", "--from", tmp_path / "layout")
+    result = run("--root", root, *words)
+    assert result.code == 10
+    assert result.out.splitlines()[-1].endswith(": 2 problems in 2 images; 1 repaired, 1 not")
+    assert result.err.splitlines()[-1] == f"hint: or do without: kstore rmi --force {OTHER.id[:12]}"
+    manifest.write_bytes(OTHER.raw.data)
+    rot(root)
+    result = run("--root", root, *words)
+    assert result.code == 0
+    assert result.out.splitlines()[-1].endswith(": 1 problem in 1 image; all repaired")
+
+
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+@pytest.mark.parametrize("database", ["as it was", "made anew"])
+def test_one_bad_image_prevents_no_use_of_another(
+    root: Path, tmp_path: Path, what: str, database: str
+) -> None:
+    digits = {"manifest": IMAGE.raw.digest.hex, "config": IMAGE.id, "layer": LAYER.digest.hex}
+    (root / "blobs" / "sha256" / digits[what]).unlink()
+    if database == "made anew":
+        shutil.rmtree(root / "db")
+    assert run("--root", root, "check", "--repair").code == 10
+    for words in (
+        ["images"],
+        ["images", "--filter", "label=x"],
+        ["inspect", "other"],
+        ["history", "other"],
+        ["save", "-q", "-o", tmp_path / "saved.tar", "other"],
+        ["push", "-q", "other", f"dir:{tmp_path / 'pushed'}"],
+        ["from", "--name", "box", "other"],
+        ["commit", "-q", "box", "committed"],
+        ["tag", "other", "new"],
+        ["untag", "new"],
+        ["df"],
+        ["prune"],
+        ["load", "-q", "-i", tmp_path / "saved.tar"],
+        ["rm", "box"],
+        ["rmi", "other"],
+    ):
+        result = run("--root", root, *words)
+        assert result.code == 0, (words, result)
+    listed = run("--root", root, "images", "--format", "{{.Repository}}:{{.Tag}}").out.split()
+    assert {"localhost/app:latest", "localhost/team/app:1"} <= set(listed)
+    result = run("--root", root, "rmi", "--force", IMAGE.id)
+    assert result.code == 0, result
+    assert run("--root", root, "check", "--deep").code == 0
+
+
+def test_what_stands_for_damage_that_is_no_image_is_named(root: Path) -> None:
+    artifact = random_artifact(1)
+    with Store.open(root) as store:
+        put_artifact(store, artifact, "localhost/signature:1")
+    (root / "blobs" / "sha256" / artifact.raw.digest.hex).unlink()
+    result = run("--root", root, "check")
+    assert result.code == 10
+    assert "has no file; localhost/signature:1 needs it" in result.out
+
+
 @pytest.mark.parametrize("damage", ["lost", "scribbled"])
 def test_a_database_that_is_gone_is_made_anew_and_every_command_says_so(
     root: Path, damage: str
@@ -131,18 +195,26 @@ def test_a_lost_database_and_a_damaged_blob_are_repaired_in_one_go(
     assert run("--root", root, "check", "--deep").code == 0
 
 
-def test_a_store_that_is_not_there_is_not_made_by_a_repair(tmp_path: Path) -> None:
-    result = run("--root", tmp_path / "absent", "check", "--repair")
-    assert result.code == 10
-    assert "there is no store" in result.err
-    assert not (tmp_path / "absent").exists()
-
-
 def test_a_check_with_little_time_says_what_is_left(root: Path) -> None:
     result = run("--root", root, "check", "--max-time", "0.000001")
     assert result.code == 0
     left = [f"{n} blob{'s' * (n > 1)} left for another time" for n in range(4, 8)]
     assert any(text in result.out for text in left), result.out
+
+
+def test_repairs_with_little_time_each_get_to_every_blob_in_the_end(
+    root: Path, tmp_path: Path
+) -> None:
+    write_oci_layout(tmp_path / "layout", {"v1": IMAGE})
+    blob = root / "blobs" / "sha256" / LAYER.digest.hex
+    facts, good = blob.stat(), blob.read_bytes()
+    rot(root)
+    os.utime(blob, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert run("--root", root, "check").code == 0, "nothing shows but to who reads it"
+    words = ("check", "--repair", "--max-time", "0.000001", "--from", tmp_path / "layout")
+    ended = {run("--root", root, *words).code for _ in range(8)}
+    assert ended == {0}
+    assert blob.read_bytes() == good
 
 
 @pytest.mark.parametrize(

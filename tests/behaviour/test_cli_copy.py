@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import subprocess
@@ -16,7 +17,7 @@ from kstore.manifest import RawManifest, parse_image
 from kstore.store import Store
 from tests.support.cli import PROGRAM, Result, environment, run
 from tests.support.fakedocker import FakeDocker, ok
-from tests.support.faultserver import Basic, Fault, FaultServer, make_certificate
+from tests.support.faultserver import Basic, Bearer, Fault, FaultServer, make_certificate
 from tests.support.images import ARM64, TestImage, index_of, random_image, write_oci_layout
 from tests.support.legacy import legacy_image
 from tests.support.stores import put_image
@@ -200,6 +201,79 @@ def test_each_side_has_its_own_credentials(root: Path, server: FaultServer) -> N
         refused = copy(root, "-q", "--tls-verify=false", *creds[:2], *ends)
         assert refused.code == 9
         assert "secret" not in refused.err
+
+
+def test_each_side_has_its_own_file_of_credentials(
+    root: Path, server: FaultServer, tmp_path: Path
+) -> None:
+    offer(server, ONE, "team/app")
+    server.auth = Basic(("ann", "secret"))
+    with FaultServer() as other:
+        other.auth = Basic(("bob", "word"))
+        for name, host, pair in (("a", server.host, b"ann:secret"), ("b", other.host, b"bob:word")):
+            entry = {"auths": {host: {"auth": base64.b64encode(pair).decode()}}}
+            (tmp_path / name).write_text(json.dumps(entry))
+        ends = (f"docker://{server.host}/team/app:v1", f"docker://{other.host}/team/app:v1")
+        words = ("-q", "--tls-verify=false", "--src-authfile", tmp_path / "a")
+        assert copy(root, *words, "--dest-authfile", tmp_path / "b", *ends) == Result(0, "", "")
+        other.manifests.clear()
+        assert copy(root, *words, "--authfile", tmp_path / "b", *ends) == Result(0, "", "")
+        assert copy(root, *words, *ends).code == 9
+        nobody = copy(root, *words, "--dest-authfile", tmp_path / "b", "--src-no-creds", *ends)
+        assert nobody.code == 9
+        assert f"{server.host} refuses anonymous access" in nobody.err
+        told = copy(
+            *(root, *words, "--no-creds", "--src-creds", "ann:secret"),
+            *("--dest-creds", "bob:word", *ends),
+        )
+        assert told == Result(0, "", ""), "one side's own word counts more than that for both"
+
+
+def test_a_token_is_borne_where_it_was_given_for(root: Path, server: FaultServer) -> None:
+    offer(server, ONE, "team/app")
+    pull = frozenset({"repository:team/app:pull"})
+    server.auth = Bearer(user=("ann", "secret"), tokens={"g1ven": (pull, [100])})
+    place = f"docker://{server.host}/team/app:v1"
+    words = ("-q", "--tls-verify=false", "--src-registry-token")
+    assert copy(root, *words, "g1ven", place, "kstore:app") == Result(0, "", "")
+    assert server.seen("GET", "/token") == [], "nobody was asked for another one"
+    wrong = copy(root, *words, "wr0ng-token", place, "kstore:other")
+    assert wrong.code == 9
+    assert "wr0ng" not in wrong.err
+    for odd in ("", "a b", "a\nb", "\u00e9"):
+        refused = copy(root, *words, odd, place, "kstore:other")
+        assert (refused.code, "a token must be" in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("side", ["", "src-", "dest-"])
+def test_credentials_a_token_and_none_of_them_exclude_each_other(
+    root: Path, server: FaultServer, side: str
+) -> None:
+    three = [(f"--{side}creds", "a:b"), (f"--{side}no-creds",), (f"--{side}registry-token", "x")]
+    for left_out in range(3):
+        words = [word for at, pair in enumerate(three) if at != left_out for word in pair]
+        refused = copy(root, *words, f"docker://{server.host}/team/app:v1", "dir:x")
+        assert (refused.code, "only one of --creds" in refused.err) == (2, True)
+    assert server.connections == 0
+
+
+def test_each_side_has_its_own_certificates(root: Path, layout: Path, tmp_path: Path) -> None:
+    pairs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        pairs.append(make_certificate(tmp_path, name))
+        (tmp_path / name / "ca.crt").write_bytes(pairs[-1][0].read_bytes())
+    one, two = (tmp_path / name for name in ("one", "two"))
+    with FaultServer(tls=pairs[0]) as server, FaultServer(tls=pairs[1]) as other:
+        offer(server, ONE, "team/app")
+        ends = (f"docker://{server.host}/team/app:v1", f"docker://{other.host}/team/app:v1")
+        good = ("-q", "--src-cert-dir", one, "--dest-cert-dir", two)
+        assert copy(root, *good, *ends) == Result(0, "", "")
+        assert copy(root, "-q", "--cert-dir", one, "--dest-cert-dir", two, *ends).code == 0
+        asked = len(other.requests)
+        wrong = copy(root, "-q", "--cert-dir", one, *ends)
+        assert (wrong.code, f"the certificate of {other.host} is not" in wrong.err) == (8, True)
+        assert len(other.requests) == asked
 
 
 def test_each_side_has_its_own_word_on_tls(root: Path, layout: Path, server: FaultServer) -> None:

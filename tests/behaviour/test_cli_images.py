@@ -290,6 +290,20 @@ def test_rmi_reports_every_failure_and_removes_the_rest(root: Path) -> None:
     assert len(said) == 2
 
 
+def test_rmi_ignores_what_is_not_there_where_that_is_wanted(root: Path) -> None:
+    gone = ["Untagged: docker.io/library/busybox:latest", f"Deleted: {OLDER.id}"]
+    assert lines(root, "rmi", "-i", "nothing", "busybox") == gone
+    result = run("--root", root, "rmi", "--ignore", "nothing", short(NEWER))
+    assert (result.code, result.out) == (4, "")
+
+
+@pytest.mark.parametrize("command", ["rmi", "untag", "unprotect", "delete kstore:"])
+def test_who_takes_away_what_is_not_there_is_sent_to_the_list(root: Path, command: str) -> None:
+    result = run("--root", root, *f"{command} zebra".replace(": ", ":").split())
+    assert (result.code, result.out) == (3, "")
+    assert result.err == "kstore: no image 'zebra' in the store\nhint: kstore images\n"
+
+
 def test_rmi_all_leaves_an_empty_store(root: Path) -> None:
     removed = lines(root, "rmi", "--all")
     assert len([line for line in removed if line.startswith("Deleted: ")]) == 3
@@ -416,13 +430,6 @@ def test_check_of_a_damaged_database_says_that_the_images_are_not_lost(root: Pat
     assert result.out.startswith("database: ")
     assert "OCI layout" in result.err
     assert "pull" not in result.err
-
-
-def test_check_makes_no_store_where_there_is_none(tmp_path: Path) -> None:
-    result = run("--root", tmp_path / "misspelt", "check")
-    assert (result.code, result.out) == (10, "")
-    assert "there is no store" in result.err
-    assert not (tmp_path / "misspelt").exists()
 
 
 @pytest.mark.parametrize("arguments", [("check", "--deep"), ("import", "-", "copy")])

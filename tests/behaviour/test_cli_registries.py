@@ -222,6 +222,26 @@ def test_push_prints_nothing_on_standard_output_and_notes_the_digest(
     assert answer.body == image.raw.data
 
 
+def test_a_push_to_another_place_says_which(root: Path, tmp_path: Path) -> None:
+    with Store.open(root) as store:
+        put_image(store, SMALL, "localhost/mine")
+    for place in (f"oci:{tmp_path}/layout:x", f"docker-archive:{tmp_path}/mine.tar:quay.io/me/x:1"):
+        result = run("--root", root, "push", "mine", place)
+        assert result.code == 0, result.err
+        assert f"\npushed {place}: " in result.err
+
+
+@pytest.mark.parametrize("command", ["pull", "push mine"])
+def test_an_address_of_the_web_is_no_name(root: Path, command: str) -> None:
+    Store.open(root).close()
+    result = run("--root", root, *command.split(), "https://quay.io/team/app")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == (
+        "kstore: 'https://quay.io/team/app' is an address of the web, not an image\n"
+        "hint: docker://quay.io/team/app\n"
+    )
+
+
 def test_a_second_push_sends_nothing(root: Path, registry: LocalRegistry) -> None:
     with Store.open(root, command="test") as store:
         put_image(store, SMALL, "localhost/mine")

@@ -147,6 +147,18 @@ def test_the_raw_manifest_and_config_of_a_stored_image_are_shown_too(
     assert found["Id"] == SMALL.id
 
 
+def test_a_platform_that_cannot_be_chosen_is_a_warning(root: Path, tmp_path: Path) -> None:
+    with Store.open(root) as store:
+        put_image(store, SMALL, "localhost/app:1")
+    write_oci_layout(tmp_path / "layout", {"v1": SMALL})
+    for image in ("app:1", f"oci:{tmp_path / 'layout'}"):
+        result = run("--root", root, "inspect", "-f", "{{.Os}}", "--platform", ARM64, image)
+        assert (result.code, result.out) == (0, "linux\n")
+        assert result.err == f"kstore: warning: {image} is an image for {SMALL.platform} only\n"
+        silent = run("--root", root, "inspect", "-f", "{{.Os}}", "--platform", AMD64, image)
+        assert silent == Result(0, "linux\n", "")
+
+
 def test_images_here_and_elsewhere_are_inspected_together(
     root: Path, registry: LocalRegistry, tmp_path: Path
 ) -> None:
@@ -231,6 +243,9 @@ def test_skopeo_computes_the_same_digest(raw: Any, tmp_path: Path) -> None:
 
 
 def test_what_is_no_manifest_has_no_manifest_digest() -> None:
+    assert run("manifest-digest", "-", stdin=b"").err == (
+        "kstore: standard input is not a manifest: it is empty\n"
+    )
     result = run("manifest-digest", "-", stdin=b"hello")
     assert (result.code, result.out) == (5, "")
     assert result.err.startswith("kstore: standard input is not a manifest: ")

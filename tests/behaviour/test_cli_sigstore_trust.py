@@ -94,6 +94,31 @@ def test_what_a_trusted_key_signed_is_pulled_and_its_signature_with_it(
         assert len(store.signatures(IMAGE.raw.digest)) == 1
 
 
+def test_a_file_of_parameters_names_the_key_to_sign_with(
+    tmp_path: Path, home: Path, root: Path, app: str
+) -> None:
+    """As podman and skopeo take it: the signature goes into the registry, registries.d or not."""
+    (home / ".config/containers/registries.d/all.yaml").unlink()
+    made = run("generate-key", tmp_path / "locked", "--passphrase-file", _secret(tmp_path))
+    assert made.code == 0, made
+    parameters = tmp_path / "sign.yaml"
+    parameters.write_text(
+        f"privateKeyFile: {tmp_path}/locked.private\nprivateKeyPassphraseFile: {tmp_path}/secret\n"
+    )
+    words = ("push", "--tls-verify=false", "-q", "--sign-by-sigstore", parameters)
+    assert run("--root", root, *words, "app:1", app).code == 0
+    demand(home, tmp_path / "locked.pub")
+    assert pull(tmp_path, app, "--sigstore-attachments").code == 0
+    parameters.write_text("rekorURL: https://rekor.test\n")
+    refused = run("--root", root, *words, "app:1", app)
+    assert (refused.code, "log of rekor" in refused.err) == (6, True)
+
+
+def _secret(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_text("a word\n")
+    return tmp_path / "secret"
+
+
 @pytest.mark.parametrize(
     ("image", "key"), [("app:1", "other"), ("unsigned", "ec")], ids=["another-key", "no-signature"]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ def test_the_users_policy_counts_for_what_comes_in(
 def test_the_policy_that_is_given_counts_instead(root: Path, tmp_path: Path, image: str) -> None:
     given = tmp_path / "given.json"
     given.write_text(json.dumps({"default": [REJECT]}))
-    loud(run("--root", root, "copy", "--policy", given, image, "kstore:app"), 7, str(given))
+    for option in ("--policy", "--signature-policy"):  # the second is podman's word for it
+        loud(run("--root", root, "copy", option, given, image, "kstore:app"), 7, str(given))
     gone = tmp_path / "gone.json"
     loud(run("--root", root, "copy", "--policy", gone, image, "kstore:app"), 2, "no policy file")
 
@@ -183,6 +185,27 @@ def test_policy_show_is_json_for_programs(root: Path, home: Path, tmp_path: Path
     assert shown.out == "default\n"
 
 
+def test_policy_show_without_a_name_lists_what_policy_set_can_change(
+    root: Path, home: Path, tmp_path: Path
+) -> None:
+    key = {"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}
+    scopes = {"docker": {"": [REJECT], "quay.io/me": [key, ACCEPT]}, "dir": {"/x": [ACCEPT]}}
+    policy(home, {"default": [REJECT], "transports": scopes})
+    result = run("--root", root, "policy", "show")
+    lines = [line.split(maxsplit=1) for line in result.out.splitlines()]
+    assert [line[0] for line in lines[1:]] == ["default", "docker:", "docker:quay.io/me", "dir:/x"]
+    assert lines[1][1] == "rejects every image"
+    assert lines[3][1].startswith("needs a GPG signature")
+    assert lines[3][1].endswith("by a key of /k; accepts any image")
+    assert f"the trust policy is {home}/.config/containers/policy.json" in result.err
+    for line in lines[2:]:
+        assert run("--root", root, "policy", "set", "--remove", line[0]).code == 0
+    shown = json.loads(run("--root", root, "policy", "show", "--format", "json").out)
+    assert [(each["Section"], each["Scope"]) for each in shown] == [("default", None)]
+    bad = run("--root", root, "policy", "show", "--policy", tmp_path / "gone")
+    loud(bad, 2, "no policy file")
+
+
 # ---- policy set
 
 
@@ -202,7 +225,7 @@ def test_policy_set_changes_one_rule_and_keeps_the_others(
     }
     assert file.stat().st_mode & 0o777 == 0o640
     assert run("--root", root, "policy", "set", "--accept", f"dir:{tmp_path}").code == 0
-    assert run("--root", root, "policy", "set", "--reject", "docker:").code == 0
+    assert run("--root", root, "policy", "set", "--reject", "docker:").err.count("\n") == 1
     assert run("--root", root, "policy", "set", "--accept", "default").code == 0
     assert run("--root", root, "policy", "set", "--remove", "quay.io/me").code == 0
     assert json.loads(file.read_text()) == {
@@ -224,6 +247,26 @@ def test_policy_set_makes_a_file_where_there_is_none(root: Path, tmp_path: Path)
         "default": [ACCEPT],
         "transports": {"docker": {"quay.io": [REJECT]}},
     }
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(("scope", "refused"), [("{}", True), ("", False)])
+def test_policy_set_tells_of_a_rule_that_skopeo_would_refuse(
+    root: Path, tmp_path: Path, scope: str, refused: bool
+) -> None:
+    skopeo, file = require_program("skopeo"), tmp_path / "policy.json"
+    words = ("--policy", file, "--accept", f"docker-archive:{scope.format(tmp_path)}")
+    result = run("--root", root, "policy", "set", *words)
+    assert (result.code, "podman and skopeo refuse a policy" in result.err) == (0, refused)
+    theirs = subprocess.run(
+        [skopeo, "--policy", file, "copy", "docker-archive:/nowhere", "dir:/nowhere"],
+        capture_output=True,
+        timeout=60,
+    )
+    assert (b"Unknown key" in theirs.stderr) == refused, theirs.stderr
+    assert (
+        run("--root", root, "policy", "set", *words[:2], "--remove", words[3]).err.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -343,6 +386,25 @@ def test_a_policy_costs_one_run_of_gnupg_a_signature_and_no_request_more(
         shutil.rmtree(tmp_path / "lookaside")  # where the host is no part of a place
     assert logs[0] == logs[1]
     assert (programs / "runs").read_text() == "\n"
+
+
+@pytest.mark.peer
+def test_another_directory_than_the_machines_says_where_signatures_are(
+    root: Path, tmp_path: Path, alice: Path, registry: LocalRegistry
+) -> None:
+    registry.push("team/app", "1", IMAGE)
+    there, own = f"docker://{registry.host}/team/app:1", tmp_path / "own.d"
+    own.mkdir()
+    (own / "x.yaml").write_text(f"default-docker: {{lookaside: '{(tmp_path / 'own').as_uri()}'}}")
+    words = ("--tls-verify=false", "--registries.d", own)
+    assert run("--root", root, "sign", "--sign-by", "alice@example.org", *words, there).code == 0
+    assert sorted(path.name for path in tmp_path.rglob("signature-*")) == ["signature-1"]
+    assert (tmp_path / "own/team").is_dir()
+    verify = ("verify", "--no-sigstore-attachments", "--key", alice)
+    assert run("--root", root, *verify, *words, there).code == 0
+    loud(run("--root", root, *verify, words[0], there), 7, "there is none")
+    gone = run("--root", root, *verify, "--registries.d", tmp_path / "gone", there)
+    loud(gone, 2, "gone")
 
 
 @pytest.mark.peer

@@ -405,7 +405,7 @@ def test_an_image_that_is_in_the_store_needs_no_registry_where_only_a_missing_on
     before = server.connections
     offline = run("--offline", "--root", root, "pull", name)
     assert offline.code == 8
-    assert "is in the store; 'kstore pull --if-missing' is content with that" in offline.err
+    assert "or with --if-missing, as " in offline.err
     for words in (["--offline"], []):
         result = run(*words, "--root", root, "pull", "--if-missing", name)
         assert (result.code, result.out.strip()) == (0, IMAGE.id), result.err
@@ -489,6 +489,52 @@ def test_login_and_logout_use_the_helper_a_file_names(
     assert not (entries / server.host).exists()
 
 
+def test_a_file_that_is_dockers_too_is_kept_as_docker_reads_it(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    server.auth = Basic(("ann", "secret"))
+    file = tmp_path / "docker/config.json"
+    file.parent.mkdir()
+    file.write_text('{"psFormat": "x", "auths": {}}')
+    there = ("--compat-auth-file", file)
+    log_in = ("login", *there, "--tls-verify=false", "-u", "ann", "--password-stdin")
+    asked = server.connections
+    refused = run(*log_in, f"{server.host}/team", stdin=b"secret\n")
+    assert (refused.code, "whole registries" in refused.err) == (2, True)
+    assert server.connections == asked
+    assert run(*log_in, server.host, stdin=b"secret\n").code == 0
+    entry = {"auth": base64.b64encode(b"ann:secret").decode()}
+    assert json.loads(file.read_text()) == {"psFormat": "x", "auths": {server.host: entry}}
+    assert run("login", *there, "--get-login", server.host).out == "ann\n"
+    for command in (("login", "--get-login"), ("logout",)):
+        both = run(*command, *there, "--authfile", file, server.host)
+        assert (both.code, "only one of --authfile and" in both.err) == (2, True)
+    assert run("logout", *there, server.host).code == 0
+    assert json.loads(file.read_text()) == {"psFormat": "x", "auths": {}}
+
+
+def test_logout_tells_of_credentials_that_are_left_in_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    for file, user in (("run/containers/auth.json", "ann"), ("docker/config.json", "bob")):
+        (tmp_path / file).parent.mkdir(parents=True)
+        entry = {"auth": base64.b64encode(f"{user}:secret".encode()).decode()}
+        (tmp_path / file).write_text(json.dumps({"auths": {"registry.test": entry}}))
+    first, second = (run("logout", "registry.test") for _ in range(2))
+    assert (first.code, second.code) == (0, 0)
+    assert "registry.test still has credentials, of bob, in another place" in first.err
+    assert second.err == ""
+    assert run("logout", "registry.test").code == 3
+    (tmp_path / "run/containers/auth.json").write_text(
+        json.dumps({"auths": {"registry.test": entry}})
+    )
+    (tmp_path / "docker/config.json").write_text("{")
+    damaged = run("logout", "registry.test")
+    assert (damaged.code, "whether there are more: credential file" in damaged.err) == (0, True)
+
+
 def test_login_and_logout_without_a_registry_mean_the_first_that_short_names_are_searched_in(
     server: FaultServer, other: FaultServer, configure: Configure, tmp_path: Path
 ) -> None:
@@ -539,15 +585,15 @@ def test_pull_secrets_of_kubernetes_are_used_where_that_is_wanted(
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
-        (["pull", "{}/team/app:v1"], "manifest v1 of {}/team/app is missing"),
-        (["push", "local", "{}/team/app:v1"], "of {} is missing"),
-        (["copy", "docker://{}/team/app:v1", "dir:{}"], "manifest v1 of {}/team/app is missing"),
-        (["inspect", "docker://{}/team/app:v1"], "manifest v1 of {}/team/app is missing"),
-        (["list-tags", "docker://{}/team/app"], "tag list of {}/team/app is missing"),
-        (["search", "{}/app"], "the catalog of {} is missing"),
-        (["login", "-u", "ann", "-p", "secret", "{}"], "of {} is missing"),
-        (["import", "http://{}/layer.tar"], "{} was not asked"),
-        (["inspect", "docker-daemon:team/app:v1"], "the docker daemon at tcp://{} is not asked"),
+        (["pull", "{}/team/app:v1"], "get manifest v1 of {}/team/app"),
+        (["push", "local", "{}/team/app:v1"], "reach {}/team/app"),
+        (["copy", "docker://{}/team/app:v1", "dir:{}"], "get manifest v1 of {}/team/app"),
+        (["inspect", "docker://{}/team/app:v1"], "get manifest v1 of {}/team/app"),
+        (["list-tags", "docker://{}/team/app"], "get the tag list of {}/team/app"),
+        (["search", "{}/app"], "get the catalog of {}"),
+        (["login", "-u", "ann", "-p", "secret", "{}"], "reach {}"),
+        (["import", "http://{}/layer.tar"], "fetch http://{}/layer.tar"),
+        (["inspect", "docker-daemon:team/app:v1"], "reach the docker daemon at tcp://{}"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -569,7 +615,8 @@ def test_offline_nobody_is_asked_and_what_is_missing_is_told(
     monkeypatch.setenv("KSTORE_OFFLINE", "1")
     for result in (by_option, kstore(root, *words)):
         assert result.code == 8, result.err
-        assert said in result.err
-        assert "no network is to be used" in result.err
+        sentence = f"kstore: cannot {said}: no server is asked because of --offline\n"
+        assert sentence in result.err
+        assert "hint: run it again without --offline and KSTORE_OFFLINE" in result.err
     assert server.connections == 0
     assert run("--root", root, "images", "-q").code == 0

@@ -22,6 +22,7 @@ from tests.support.cli import run
 from tests.support.dockertars import dump, legacy_docker, tar_of
 from tests.support.faultserver import FaultServer, make_certificate
 from tests.support.images import random_image, write_oci_layout
+from tests.support.sigstorekeys import key_pair
 from tests.support.stores import put_image
 
 IMAGE = random_image(1)
@@ -43,6 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
     [
         "pull HOST/team/app:v1",
         "pull --all-tags HOST/team/app",
+        "pull --with-referrers HOST/team/app:v1",
         "push local HOST/team/app:v2",
         "copy docker://HOST/team/app:v1 dir:copy",
         "copy kstore:local docker://HOST/team/app:v2",
@@ -52,6 +54,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultServer]:
         "list-tags docker://HOST/team/app",
         "delete docker://HOST/team/app:v1",
         "search HOST/app",
+        "sign --sign-by-sigstore-private-key me.private docker://HOST/team/app:v1",
+        "verify --key me.public docker://HOST/team/app:v1",
         "login -u ann -p secret HOST",
         "import https://HOST/v2/team/app/manifests/v1",
     ],
@@ -62,6 +66,8 @@ def test_no_command_speaks_to_a_server_that_nobody_vouches_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    for kind, key in zip(("private", "public"), key_pair("ec"), strict=True):
+        (tmp_path / f"me.{kind}").write_bytes(key)
     with Store.open(tmp_path / "root") as store:
         put_image(store, IMAGE, "localhost/local:latest")
     result = run("--root", tmp_path / "root", *line.replace("HOST", server.host).split())
@@ -99,35 +105,32 @@ def test_an_image_is_not_found_by_its_digest_under_the_name_of_another_repositor
     assert run("--root", tmp_path, "inspect", good).code == 0
 
 
-_ORDERS = {
-    "kstore.protected": "true",
-    "protected": "true",
-    "origin": "docker://evil.test/app",
-    "location": "additional:/etc",
-    "org.opencontainers.image.ref.name": "localhost/other:latest",
-    "io.containerd.image.name": "localhost/other:latest",
-    "io.github.containers.kstore": '{"protected": true}',
-}
-
-
-def test_what_an_image_says_about_itself_is_no_order(tmp_path: Path) -> None:
-    """Labels of the config and annotations of the manifest, called like what stores note down."""
-    speaking = random_image(2, labels=_ORDERS)
-    document = json.loads(speaking.raw.data) | {"annotations": _ORDERS}
-    speaking = replace(speaking, raw=RawManifest.receive(json.dumps(document).encode()))
-    write_oci_layout(tmp_path / "layout", {"localhost/app:latest": speaking})
-    root = tmp_path / "root"
-    with Store.open(root) as store:
-        put_image(store, IMAGE, "localhost/other:latest")
-    assert run("--root", root, "load", "-q", tmp_path / "layout").code == 0
-    names = run("--root", root, "images", "--format", "{{.ID}} {{.Repository}}", "--no-trunc").out
-    assert set(names.splitlines()) == {
-        f"{IMAGE.id} localhost/other",
-        f"{speaking.id} localhost/app",
+def test_what_an_image_says_of_itself_is_no_instruction(tmp_path: Path) -> None:
+    """Labels and annotations that are called like what kstore, docker and OCI layouts keep."""
+    root, layout = tmp_path / "root", tmp_path / "layout"
+    words = {
+        **dict.fromkeys(("kstore.protected", "protected", "kstore.pinned", "trusted"), "true"),
+        **dict.fromkeys(("kstore.name", "name", "RepoTags"), "registry.test/good/app:v1"),
+        "org.opencontainers.image.ref.name": "registry.test/good/app:v1",
+        "io.containerd.image.name": "registry.test/good/app:v1",
+        "kstore.source": "docker://registry.test/good/app:v1",
+        "containerd.io/gc.root": "1",
     }
-    assert run("--root", root, "protect").out == ""
-    assert run("--root", root, "prune", "--all").code == 0
-    assert run("--root", root, "images", "-q").out == ""
+    evil = random_image(2, labels=words)
+    manifest = {**json.loads(evil.raw.data), "annotations": words}
+    evil = replace(evil, raw=RawManifest.receive(json.dumps(manifest).encode()))
+    write_oci_layout(layout, {"evil": evil})
+    with Store.open(root) as store:
+        put_image(store, IMAGE, "registry.test/good/app:v1")
+    assert run("--root", root, "load", "-q", layout).code == 0
+    listed = run("--root", root, "images", "--format", "{{.Name}} {{.Id}}", "--no-trunc").out
+    assert listed.splitlines() == [
+        f"localhost/evil:latest {evil.id}",
+        f"registry.test/good/app:v1 {IMAGE.id}",
+    ]
+    assert run("--root", root, "rmi", "evil").code == 0, "it does not protect itself"
+    left = run("--root", root, "images", "-q", "--no-trunc").out
+    assert (evil.id in left, IMAGE.id in left) == (False, True)
 
 
 def test_a_layer_is_not_taken_for_another_one_that_claims_the_same_id(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kstore.errors import StorageError
-from kstore.settings import load
+from kstore.settings import SYSTEM_ROOT, load
 from kstore.store import Store
 from tests.support.cli import PROGRAM, REPOSITORY, environment, run, run_process
 from tests.support.disks import mounted
@@ -222,10 +222,18 @@ def test_root_in_the_store_of_a_user_leaves_nothing_behind(
     result = run("--root", root, *command)
     assert result.code == 10
     assert f"belongs to user {STRANGER}, and this is user root" in result.err
+    assert "as its user, without sudo" in result.err
     assert "--additional-store" in result.err
     assert {path: path.lstat().st_mtime_ns for path in (root, *root.rglob("*"))} == before
     found = run("--root", tmp_path / "own", "--additional-store", root, "images", "-q")
     assert found.out.strip() == random_image(1).id[:12]
+
+
+def test_sudo_means_the_store_of_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of the user's variables it lets through."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    of_user = {"HOME": "/home/ann", "XDG_DATA_HOME": "/home/ann/data", "SUDO_UID": "1000"}
+    assert load(of_user).root == SYSTEM_ROOT
 
 
 def test_home_is_not_needed_with_a_root(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.faults.crowds import crowd
 from tests.faults.fuzzing import fuzzed
 from tests.faults.fuzztargets import TARGETS
 from tests.faults.powerscenes import STEPS, cut_scene
-from tests.faults.scenes import OPERATIONS, REPAIRS, Scene, fast_directory
+from tests.faults.scenes import FETCHES, OPERATIONS, REPAIRS, Operation, Scene, fast_directory
 from tests.faults.sweeps import FAULTS, Sweep, faults_of, sweep
 from tests.support.faultserver import FaultServer
 from tests.support.forkserver import ForkServer
@@ -32,7 +32,8 @@ from tests.support.scripts import environment
 __all__ = ["calls", "crowds", "cuts", "fuzzing", "hostile"]
 
 _PROJECT = Path(__file__).resolve().parents[2]
-_SWEPT = (*OPERATIONS, *REPAIRS)
+_CUT = (*OPERATIONS, *REPAIRS)
+_SWEPT = (*_CUT, *FETCHES)
 _CPUS = os.cpu_count() or 1
 
 Tell = Callable[[str], object]
@@ -47,8 +48,10 @@ def _calls_of(number: int) -> _Swept:
     operation = _SWEPT[number]
     with fast_directory() as directory, FaultServer() as server, ForkServer() as forks:
         scene = Scene(directory, server, forks)
+        every = _every_call()
+        at_most = None if every else operation.points
         return {
-            fault: sweep(scene, operation, fault, every=_every_call())
+            fault: sweep(scene, operation, fault, at_most=at_most, every=every)
             for fault in faults_of(operation)
         }
 
@@ -59,32 +62,36 @@ def _cuts_of(number: int) -> _Swept:
         scene = Scene(directory, server, forks)
         for kind in DISKS:
             with cut_scene(scene, kind) as disks:
-                done[kind] = sweep(disks, _SWEPT[number], "SIGKILL", calls=STEPS)
+                done[kind] = sweep(disks, _CUT[number], "SIGKILL", calls=STEPS)
     return done
 
 
-def _swept(sweep_one: Callable[[int], _Swept], tell: Tell) -> list[_Swept]:
+def _swept(
+    operations: Sequence[Operation], sweep_one: Callable[[int], _Swept], tell: Tell
+) -> list[_Swept]:
     """What came of each operation, in their order."""
     done: dict[int, _Swept] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(_CPUS, mp_context=context) as pool:
-        running = {pool.submit(sweep_one, number): number for number in range(len(_SWEPT))}
+        running = {pool.submit(sweep_one, number): number for number in range(len(operations))}
         for future in as_completed(running):
             number = running[future]
             done[number] = future.result()
             points = sum(one.happened for one in done[number].values())
-            tell(f"{_SWEPT[number]}: {points} ({len(done)} of {len(_SWEPT)} commands)")
+            tell(f"{operations[number]}: {points} ({len(done)} of {len(operations)} commands)")
             for one in done[number].values():
                 for violation in one.violations:
                     tell(f"VIOLATION {violation}")
-    return [done[number] for number in range(len(_SWEPT))]
+    return [done[number] for number in range(len(operations))]
 
 
-def _table(columns: Iterable[str], swept: Sequence[_Swept]) -> Iterator[str]:
+def _table(
+    columns: Iterable[str], operations: Sequence[Operation], swept: Sequence[_Swept]
+) -> Iterator[str]:
     columns = list(columns)
     yield f"| command | {' | '.join(columns)} |"
     yield f"|{'---|' * (len(columns) + 1)}"
-    for operation, done in zip(_SWEPT, swept, strict=True):
+    for operation, done in zip(operations, swept, strict=True):
         counts = [str(done[column].happened) if column in done else "-" for column in columns]
         yield f"| {operation} | {' | '.join(counts)} |"
     results = [one for done in swept for one in done.values()]
@@ -97,7 +104,7 @@ def calls(tell: Tell) -> Iterator[str]:
     """Every fault at the calls of every command."""
     yield "Faults at calls that change something, each in a store of its own:"
     yield ""
-    yield from _table(FAULTS, _swept(_calls_of, tell))
+    yield from _table(FAULTS, _SWEPT, _swept(_SWEPT, _calls_of, tell))
 
 
 def cuts(tell: Tell) -> Iterator[str]:
@@ -106,7 +113,7 @@ def cuts(tell: Tell) -> Iterator[str]:
         raise SystemExit("power cuts need root; --only takes the other figures")
     yield "Power cuts, the file system shut down before each sync, rename, unlink and the end:"
     yield ""
-    yield from _table(DISKS, _swept(_cuts_of, tell))
+    yield from _table(DISKS, _CUT, _swept(_CUT, _cuts_of, tell))
 
 
 def crowds(tell: Tell) -> Iterator[str]:

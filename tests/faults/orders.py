@@ -18,13 +18,14 @@ __all__ = ["LOCKING", "Event", "events_of", "order_violations"]
 _CALL = re.compile(r"\d+ +(?P<call>[a-z_0-9]+)\((?P<rest>.*)")
 _DESCRIPTOR = re.compile(r"\d+<(?P<path>[^>]*)>")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_WRITES = {"write", "pwrite64", "writev", "pwritev", "ftruncate", "fallocate"}
+_WRITES = {"write", "pwrite64", "writev", "pwritev", "sendfile", "ftruncate", "fallocate"}
 _SYNCS = {"fsync", "fdatasync"}
+_DATABASE = "db/kstore.db"
 _ON_DESCRIPTOR = re.compile(r"\d+ +(\w+)\((\d+)<([^>]*)>(.*)")
 #: Where the lock begins that only one has who writes: the writer's of the store, and the one with
 #: which SQLite merges the log when nobody else has the database open.
 _ALONE = {"locks": LockClass.WRITER << 56, "db/kstore.db": (1 << 30) + 2}
-_DATABASE = ("db/kstore.db", "db/kstore.db-wal")
+_DATABASE_FILES = ("db/kstore.db", "db/kstore.db-wal")
 #: The calls that show who holds which lock.
 LOCKING = "fcntl,close"
 _WRITING = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|O_TRUNC")
@@ -81,6 +82,12 @@ def order_violations(
             yield from _unsynced(event, before)
             if not _synced(later, "") and not _synced(later, str(root)):
                 yield "the name index.json is not made durable"
+        elif event.kind == "rename" and event.target == _DATABASE:
+            yield from _unsynced(event, before)
+            if any(other.kind == "write" and other.path == _DATABASE for other in before):
+                yield f"{_DATABASE} is written in place"
+            if not _synced(_until_said(later), "db"):
+                yield f"the name {_DATABASE} is not made durable before standard output speaks"
         elif event.kind == "unlink" and event.path.startswith("blobs/"):
             if not _synced(before, "db/kstore.db-wal"):
                 yield f"{event.path} is removed before the rows are, durably"
@@ -107,7 +114,7 @@ def _unlocked_writes(trace: Sequence[str], root: Path) -> Iterator[str]:
         elif call == "fcntl":
             if "F_WRLCK" in rest and f"l_start={_ALONE.get(path)}," in rest:
                 held[descriptor] = path
-        elif call in _WRITES and path in _DATABASE and not held:
+        elif call in _WRITES and path in _DATABASE_FILES and not held:
             yield f"{path} is written without the writer's lock"
 
 
@@ -143,6 +150,11 @@ def _opened(event: Event, outside: Sequence[Path]) -> Iterator[str]:
         Path(event.path).is_relative_to(directory) for directory in outside
     ):
         yield f"{event.path} is written, outside of the store"
+
+
+def _until_said(events: Sequence[Event]) -> Sequence[Event]:
+    kinds = [event.kind for event in events]
+    return events[: kinds.index("say")] if "say" in kinds else events
 
 
 def _synced(events: Sequence[Event], path: str) -> bool:

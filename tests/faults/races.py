@@ -12,7 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.scenes import OPERATIONS, Place, Scene
+from kstore.errors import StorageError
+from tests.faults.scenes import OPERATIONS, REPAIRS, Place, Scene
 from tests.support.forkserver import ForkServer, Run
 from tests.support.images import random_image
 from tests.support.pulls import wait_until
@@ -59,8 +60,11 @@ def _paused(
             go.touch()
 
 
+_OPERATIONS = {operation.name: operation for operation in (*OPERATIONS, *REPAIRS)}
+
+
 def _words(name: str, place: Place) -> Sequence[object]:
-    return next(op for op in OPERATIONS if op.name == name).words(place)
+    return _OPERATIONS[name].words(place)
 
 
 def _race(
@@ -71,8 +75,10 @@ def _race(
     stopped: tuple[str, Sequence[object] | str],
     meanwhile: Sequence[Sequence[object] | str],
     before: Callable[[Place], object] = lambda place: None,
+    code: int = 0,
 ) -> Iterator[str]:
-    """``stopped``: where, and which command; ``meanwhile``: the commands that run then."""
+    """``stopped``: where, and which command; ``meanwhile``: the commands that run then, and end
+    with ``code``."""
     with scene.place() as place:
         before(place)
         where, first = stopped
@@ -81,7 +87,7 @@ def _race(
             for other in meanwhile:
                 said = _words(other, place) if isinstance(other, str) else other
                 run = scene.forks.run("--root", place.root, *said, prelude=prelude)
-                if run.code != 0:
+                if run.code != code:
                     yield f"{said[0]} meanwhile: {run.code} {run.err}"
         run = running.result()
         if run.code != 0:
@@ -198,8 +204,16 @@ def removal_during_a_check(scene: Scene, second: ForkServer, prelude: str) -> It
 def prune_during(scene: Scene, second: ForkServer, name: str) -> Iterator[str]:
     """A prune without any grace, while the command is about to change something first."""
     where = "kstore.store.session:Session.write"
-    stopped = (where, name)
-    yield from _race(scene, second, _NO_GRACE, stopped=stopped, meanwhile=[_PRUNE])
+    yield from _race(
+        scene,
+        second,
+        _NO_GRACE,
+        stopped=(where, name),
+        meanwhile=[_PRUNE],
+        before=_OPERATIONS[name].prepare,
+        # Without a database, a prune does not know what is garbage.
+        code=StorageError.exit_code if name == "rebuild" else 0,
+    )
 
 
 RACES: dict[str, Callable[[Scene, ForkServer, str], Iterator[str]]] = {

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kstore.blobs import fsync_directory
@@ -24,12 +25,21 @@ from tests.support.forkserver import ForkServer, Run
 from tests.support.images import layer_tar, random_image, write_oci_layout
 from tests.support.stores import listing, named, put_image
 
-__all__ = ["OPERATIONS", "REPAIRS", "Operation", "Place", "Scene", "State", "fast_directory"]
+__all__ = [
+    "FETCHES",
+    "OPERATIONS",
+    "REPAIRS",
+    "Operation",
+    "Place",
+    "Scene",
+    "State",
+    "fast_directory",
+]
 
 #: What stands in the root of a store, whatever happened to it.
 ROOT = [
     "ballast", "blobs", "containers", "db", "index.json", "ingest", "locks", "oci-layout",
-    "quarantine", "staging", "trash",
+    "provenance", "quarantine", "staging", "trash",
 ]  # fmt: skip
 _DATABASE = {"kstore.db", "kstore.db-wal", "kstore.db-shm", "backup-0.db", "backup-1.db"} | {
     f"spare-{n}" for n in range(4)
@@ -51,12 +61,14 @@ def fast_directory() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a user can see: names with image IDs, nameless images, containers, other files."""
+    """What a user can see: names with image IDs, nameless images, containers, other files; and
+    what no blob tells: protected names, signatures."""
 
     names: tuple[tuple[str, str], ...]
     nameless: frozenset[str]
     containers: tuple[str, ...]
     outside: tuple[tuple[str, bytes], ...]
+    untold: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +90,16 @@ class Place:
             names = {str(name.name): image.id for image in images for name in image.names}
             nameless = frozenset(image.id for image in images if not image.names)
             containers = tuple(record.name for record in store.containers.all())
+            signatures = tuple(store.signatures(random_image(4).raw.digest))
+            untold = (*map(str, store.protection.names()), *signatures)
         if volatile and "localhost/new:latest" in names:
             names["localhost/new:latest"] = "?"
         return State(
-            tuple(sorted(names.items())), nameless, containers, tuple(sorted(self._outside()))
+            tuple(sorted(names.items())),
+            nameless,
+            containers,
+            tuple(sorted(self._outside())),
+            untold,
         )
 
     def _outside(self) -> Iterator[tuple[str, bytes]]:
@@ -148,6 +166,8 @@ class Scene:
         self.rootfs.write_bytes(layer_tar({"etc/motd": b"hello" * 500, "bin/true": b"x" * 9000}))
         write_oci_layout(self.layout, {"v1": random_image(3)})
         self.server.offer(random_image(2, layer_size=20_000))  # enough to be resumed
+        for data in random_image(4).blobs.values():
+            self.server.add_blob(data, "team/origin")
         other = self._directory / "other"
         with Store.open(other) as store:
             put_image(store, random_image(5), "loaded")
@@ -156,8 +176,10 @@ class Scene:
             put_image(store, random_image(1), "app", "also")
             put_image(store, random_image(3), "kept")
             put_image(store, random_image(3, labels={"same": "layers"}), "gone")
-            put_image(store, random_image(4), "dangling")
+            put_image(store, random_image(4), "dangling", origin=(self.server.host, "team/origin"))
             store.untag(named("dangling"))
+            store.protection.add([named("kept")])
+            store.add_signatures(random_image(4).raw.digest, [b"signed"])
         self._succeed("--root", self._pristine, "from", "--name", "box", "kept")
         self._succeed("--root", self._pristine, "add", "box", self.rootfs, "/etc/")
 
@@ -193,7 +215,8 @@ class Scene:
 class Operation:
     """A command, and what its repetition may say when the first try had done its work.
 
-    ``volatile``: its image's ID depends on the time; ``damage`` happens to the store before.
+    ``volatile``: its image's ID depends on the time; ``damage`` happens to the store before;
+    ``faults`` are those that are tried, each at ``points`` calls, None for all.
     """
 
     name: str
@@ -201,6 +224,8 @@ class Operation:
     again: frozenset[int] = frozenset({0})
     volatile: bool = False
     damage: Callable[[Place], None] | None = None
+    faults: tuple[str, ...] | None = None
+    points: int | None = None
 
     def run(
         self, place: Place, *, trace: str = "", inject: str = "", prelude: str = "", **limits: int
@@ -258,8 +283,8 @@ OPERATIONS = (
 )
 
 
-def _lose_a_layer(place: Place) -> None:
-    blob = place.root / "blobs" / "sha256" / random_image(3).layers[0].digest.hex
+def _lose_a_layer(place: Place, seed: int = 3) -> None:
+    blob = place.root / "blobs" / "sha256" / random_image(seed).layers[0].digest.hex
     blob.chmod(0o600)
     with blob.open("wb") as file:
         file.write(b"rot")
@@ -277,4 +302,16 @@ def _lose_the_database(place: Place) -> None:
 REPAIRS = tuple(
     _operation(name, "--repair", "--from", "LAYOUT", command="check", damage=damage)
     for name, damage in (("repair", _lose_a_layer), ("rebuild", _lose_the_database))
+)
+#: A repair that fetches from the registry its image came from; with fewer faults, because most of
+#: what it does is what the first of those does.
+FETCHES = (
+    _operation(
+        "refetch",
+        *("--repair", _PLAIN),
+        command="check",
+        damage=partial(_lose_a_layer, seed=4),
+        faults=("SIGKILL", "EIO", "ENOSPC"),
+        points=20,
+    ),
 )

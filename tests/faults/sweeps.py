@@ -57,12 +57,8 @@ FAULTS = {
 
 
 def faults_of(operation: Operation) -> tuple[str, ...]:
-    """The names of the faults that ``operation`` outlives without help."""
-    # Of a manifest that cannot be read, in a store without a database, nothing but the digest is
-    # left: its names go, and are kept beside the new database.  See test_rebuild.py.
-    return tuple(
-        fault for fault in FAULTS if (str(operation), fault) != ("rebuild", "EIO on reading")
-    )
+    """The names of the faults that are tried with ``operation``."""
+    return operation.faults or tuple(FAULTS)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -225,7 +221,7 @@ def _repeated(place: Place, operation: Operation, after: State) -> Iterable[str]
 
 def _difference(now: State, wanted: State) -> str:
     parts = []
-    for name in ("names", "nameless", "containers", "outside"):
+    for name in ("names", "nameless", "containers", "outside", "untold"):
         have, want = set(getattr(now, name)), set(getattr(wanted, name))
         if have != want:
             parts.append(f"{name}: more {have - want!r:.300}, less {want - have!r:.300}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults.figures import PARTS, replaced
 from tests.faults.hostile import ARCHIVES
 from tests.faults.races import RACES
-from tests.faults.scenes import OPERATIONS, REPAIRS
+from tests.faults.scenes import FETCHES, OPERATIONS, REPAIRS
 from tests.faults.sweeps import faults_of
 from tests.faults.test_limits import CLOCKS
 from tests.support.powercuts import DISKS
@@ -24,13 +24,14 @@ _REPAIRED = {operation.name for operation in REPAIRS}
 TRIED_WITH = {
     "calls": {
         f"{operation}-{fault}"
-        for operation in (*OPERATIONS, *REPAIRS)
+        for operation in (*OPERATIONS, *REPAIRS, *FETCHES)
         for fault in faults_of(operation)
     },
     "cut": {f"{disk}-{command}" for disk in DISKS for command in _COMMANDS | _REPAIRED},
-    "size": _COMMANDS - {"push", "check"},
+    "size": (_COMMANDS | _REPAIRED) - {"push", "check"},
     "clock": {f"{clock}-{command}" for clock in CLOCKS for command in _COMMANDS | _REPAIRED},
-    **dict.fromkeys(("page", "gone", "prune", "many", "foreign", "network"), _COMMANDS),
+    **dict.fromkeys(("page", "gone"), _COMMANDS),
+    **dict.fromkeys(("prune", "many", "foreign", "network"), _COMMANDS | _REPAIRED),
     "archive": set(ARCHIVES),
     "race": set(RACES),
 }
@@ -63,7 +64,7 @@ def test_every_cell_is_a_test_or_a_dash() -> None:
     lines = [line for line in tables.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     columns = {len(row) for row in rows}
-    assert columns == {5, 6, 7}
+    assert columns == {2, 5, 6, 7}
     cells = [cell for row in rows for cell in row[1:] if any("`" in other for other in row)]
     assert [cell for cell in cells if cell != "-" and not cell.startswith("`")] == []
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.orders import LOCKING, events_of, order_violations
-from tests.faults.scenes import OPERATIONS, Operation, Scene
+from tests.faults.scenes import FETCHES, OPERATIONS, REPAIRS, Operation, Scene
 from tests.faults.sweeps import CALLS
 
 pytestmark = pytest.mark.peer
@@ -18,11 +18,12 @@ def _strace(require_program: Callable[[str], str]) -> None:
     require_program("strace")
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=str)
+@pytest.mark.parametrize("operation", [*OPERATIONS, *REPAIRS, *FETCHES], ids=str)
 def test_what_is_announced_is_durable_and_nothing_is_written_in_place(
     operation: Operation, scene: Scene
 ) -> None:
     with scene.place() as place:
+        operation.prepare(place)
         run = operation.run(place, trace=f"{CALLS},{LOCKING}")
         assert run.code == 0, run.err
         assert list(order_violations(run.trace, place.root, [place.outside])) == []

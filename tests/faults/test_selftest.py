@@ -19,8 +19,10 @@ _OPERATIONS = {operation.name: operation for operation in (*OPERATIONS, *REPAIRS
 
 
 def _by_order(name: str, scene: Scene, _: ForkServer, prelude: str) -> Sequence[str]:
+    operation = _OPERATIONS[name]
     with scene.place() as place:
-        run = _OPERATIONS[name].run(place, trace=f"{CALLS},{LOCKING}", prelude=prelude)
+        operation.prepare(place)
+        run = operation.run(place, trace=f"{CALLS},{LOCKING}", prelude=prelude)
         return list(order_violations(run.trace, place.root, [place.outside]))
 
 
@@ -51,6 +53,9 @@ FINDERS: tuple[tuple[str, Callable[..., Sequence[str]], str], ...] = (
     ("reading waits for writers", _by_race, "listing during a commit"),
     ("the reply comes first", _by_order, "tag"),
     ("the database is rebuilt in place", _by_death, "rebuild"),
+    ("the database is rebuilt in place", _by_order, "rebuild"),
+    ("files are not synced", _by_order, "rebuild"),
+    ("blobs are written in place", _by_order, "repair"),
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,13 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from kstore.descriptor import Descriptor
 from kstore.digest import Digest
+from kstore.registry import RegistryClient, RegistrySettings
 from kstore.store import Store
+from kstore.streams import ByteStream
 from tests.faults.scenes import fast_directory
 from tests.support.images import random_image
 from tests.support.pulls import wait_until
 from tests.support.served import NotListeningError, Served
 from tests.support.stores import listing
+from tests.support.uploads import sizes
 
 _BROKEN = (OSError, http.client.HTTPException)
 _MIB = 1 << 20
@@ -163,6 +169,129 @@ def test_half_an_upload_goes_on_after_the_client_died_and_shows_nothing_before(
         assert ended.status == 201, ended
         server.push("team/app", "v1", image)
         assert server.pull("team/app", "v1", image)
+    settled(directory / "store")
+
+
+def test_uploads_that_a_killed_server_was_taking_in_go_on_at_the_next_one(directory: Path) -> None:
+    """One for each of several offsets, all at once."""
+    root = directory / "store"
+    data = random.Random(1).randbytes(3 * _MIB)
+    digest = Digest.of(data)
+    with Served(root) as server, ExitStack() as stack:
+        held = [0, 1, 4096, _MIB + 1, len(data)]
+        places = []
+        for size in held:
+            place = server.ask("POST", "/v2/team/app/blobs/uploads/").headers["location"]
+            line = stack.enter_context(server.dial())
+            head = (
+                f"PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data) + 9}\r\n"
+            )
+            line.sendall(head.encode() + b"\r\n" + data[:size])
+            places.append(place)
+        wait_until(lambda: sizes(root) == held)
+        server.kill()
+        server.start()
+        assert server.ask("HEAD", f"/v2/team/app/blobs/{digest}").status == 404
+        for place, size in zip(places, held, strict=True):
+            told = server.ask("GET", place)
+            assert (told.status, told.headers["range"]) == (204, f"0-{max(size - 1, 0)}")
+            middle = (size + len(data)) // 2
+            span = {"Content-Range": f"{size}-{middle - 1}"}
+            if middle > size:
+                assert server.ask("PATCH", place, data[size:middle], span).status == 202
+            done = server.ask("PUT", f"{place}?digest={digest}", data[middle:])
+            assert done.status == 201, done
+            assert server.ask("GET", f"/v2/team/app/blobs/{digest}").body == data
+    settled(root)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("call", "ordinal", "status"), [("fchmod", 1, 204), ("fsync", 2, 404)], ids=["before", "after"]
+)
+def test_an_upload_whose_server_died_around_its_last_rename_is_brought_to_its_end(
+    call: str,
+    ordinal: int,
+    status: int,
+    directory: Path,
+    require_program: Callable[[str], str],
+) -> None:
+    """Before, all its bytes are still those of the upload; after, they are sent again."""
+    root, data = directory / "store", random.Random(3).randbytes(300_000)
+    digest = Digest.of(data)
+    Store.open(root).close()
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={ordinal}"]
+    prefix = [require_program("strace"), "-f", "-qq", "-o", "/dev/null", *inject]
+
+    def begun(server: Served) -> str:
+        place = server.ask("POST", "/v2/team/app/blobs/uploads/").headers["location"]
+        assert server.ask("PATCH", place, data).headers["range"] == "0-299999"
+        return f"{place}?digest={digest}"
+
+    with Served(root, prefix=prefix) as server:
+        place = begun(server)
+        with pytest.raises(_BROKEN):
+            server.ask("PUT", place)
+    with Served(root) as server:
+        assert server.ask("GET", place).status == status
+        again = place if status == 204 else begun(server)
+        assert server.ask("PUT", again).status == 201
+        assert server.ask("GET", f"/v2/team/app/blobs/{digest}").body == data
+    settled(root)
+
+
+class Deadly:
+    """A body during which the server is killed, once ``alive`` bytes of it have arrived there."""
+
+    def __init__(self, data: bytes, server: Served, alive: int) -> None:
+        self._data = data
+        self._server = server
+        self._alive: int | None = alive
+        self._offset = 0
+        self.offsets: list[int] = []
+
+    def open(self, offset: int) -> ByteStream:
+        self.offsets.append(offset)
+        self._offset = offset
+        return self
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        start = self._offset
+        if start == self._alive:
+            wait_until(lambda: sizes(self._server.root) == [start])
+            self._server.kill()
+            self._alive = None
+        piece = self._data[start : start + min(len(buffer), 100_000)]
+        buffer[: len(piece)] = piece
+        self._offset += len(piece)
+        return len(piece)
+
+    def close(self) -> None:
+        return
+
+
+@pytest.mark.parametrize("alive", [100_000, 1_700_000, 2_900_000])
+def test_a_push_goes_on_where_it_was_when_a_killed_server_is_back(
+    directory: Path, alive: int
+) -> None:
+    """The server is still away when the client first asks what has arrived."""
+    data = random.Random(2).randbytes(3_000_000)
+    blob = Descriptor("x/y", Digest.of(data), len(data))
+    heard: list[str] = []
+
+    def hear(why: str) -> None:
+        heard.append(why)
+        if len(heard) == 2:
+            server.start(server.host)
+
+    settings = RegistrySettings(tls_verify=False, backoff_base=0.01)
+    with Served(directory / "store") as server:
+        body = Deadly(data, server, alive)
+        with contextlib.closing(RegistryClient(server.host, settings)) as client:
+            client.upload_blob("team/app", blob, body.open, on_retry=hear)
+        assert body.offsets == [0, alive]
+        assert "cannot be reached" in heard[1]
+        assert server.ask("GET", f"/v2/team/app/blobs/{blob.digest}").body == data
     settled(directory / "store")
 
 

@@ -1,7 +1,7 @@
 """Docker itself: its API, the archives it reads, and those it writes.
 
-Not marked ``peer``: it is used where it is there, and no run demands it (see
-``tests.support.dockerd``).
+Not marked ``peer``: ``contrib/test.sh`` brings it, but it needs rights that root has not got in
+every container, so that no run demands it (see ``tests.support.dockerd``).
 """
 
 from __future__ import annotations

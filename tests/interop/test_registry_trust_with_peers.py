@@ -36,12 +36,13 @@ class Machine:
     """A user's home, and the two programs run in it."""
 
     home: Path
+    config: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         return {
             "HOME": str(self.home),
-            "XDG_CONFIG_HOME": str(self.home / ".config"),
+            "XDG_CONFIG_HOME": str(self.config or self.home / ".config"),
             "XDG_RUNTIME_DIR": str(self.home / "run"),
             "XDG_DATA_HOME": str(self.home / "data"),
         }
@@ -303,6 +304,26 @@ def test_what_skopeo_refuses_in_a_configuration_kstore_refuses_too(
     assert str(machine.configuration) in ours.err
     theirs = machine.skopeo("inspect", "--raw", "--tls-verify=false", name)
     assert theirs.code != 0, theirs.out
+
+
+@pytest.mark.parametrize("name", ["registries.conf", "registries.conf.d/x.conf", "policy.json"])
+def test_a_users_files_count_for_both_where_xdg_has_another_place_for_them(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    """Debian's programs look below ~/.config whatever XDG_CONFIG_HOME says."""
+    write_oci_layout(tmp_path / "layout", {"v1": IMAGE})
+    machine.config = machine.home / "xdg"
+    file = machine.home / ".config/containers" / name
+    file.parent.mkdir(exist_ok=True)
+    words, reason = ["inspect", "docker://127.0.0.1:1/app:v1"], "blocked"
+    if name == "policy.json":
+        file.write_text('{"default": [{"type": "reject"}]}')
+        words, reason = ["copy", f"oci:{tmp_path}/layout:v1", f"dir:{tmp_path}/to"], "rejected"
+    else:
+        file.write_text('[[registry]]\nlocation = "127.0.0.1:1"\nblocked = true\n')
+    for result in (machine.kstore(*words), machine.skopeo(*words)):
+        assert result.code != 0
+        assert reason in result.err
 
 
 def test_the_aliases_the_distribution_ships_are_understood() -> None:

@@ -75,7 +75,7 @@ def fill_catalog(store: Store, images: Iterable[CatalogImage]) -> None:
             for blob in view.blobs:
                 writer.put_blob(blob.digest, facts, blob.media_type)
             writer.put_blob(raw.digest, facts, raw.media_type)
-            image_id = writer.put_image(view, ImageConfig.parse(image.config))
+            image_id = writer.put_image(view.config.digest, ImageConfig.parse(image.config))
             writer.put_manifest(raw, view, image_id)
             writer.measure_image(image_id)
             for name in image.names:

@@ -23,6 +23,7 @@ _OTHERS_SETTINGS = (
     "CONTAINERS_REGISTRIES_CONF",
     "CONTAINERS_REGISTRIES_CONF_OVERRIDE",
     "REGISTRIES_CONFIG_PATH",
+    "_CONTAINERS_ROOTLESS_UID",
     *(case(f"{kind}_proxy") for kind in ("http", "https", "no") for case in (str.lower, str.upper)),
 )
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.listening import has_begun_to_listen
 from tests.support.podman import Podman
-
-_DEADLINE = 60.0  # seconds until the service listens
 
 
 @contextlib.contextmanager
@@ -37,22 +34,9 @@ def podman_service(podman: Podman) -> Iterator[str]:
             stderr=log,
         )
     try:
-        _wait(process, path, place / "log")
+        assert has_begun_to_listen(process, path), (place / "log").read_text()[-2000:]
         yield host
     finally:
         process.terminate()
         process.wait(timeout=30)
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _wait(process: subprocess.Popen[bytes], path: Path, log: Path) -> None:
-    until = time.monotonic() + _DEADLINE
-    while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-                return
-            except OSError:
-                assert process.poll() is None, log.read_text()[-2000:]
-                assert time.monotonic() < until, f"no service after {_DEADLINE:g} s"
-        time.sleep(0.02)

@@ -48,7 +48,7 @@ class Served:
         self, root: Path, *, prefix: Sequence[str] = (), address_space: int | None = None
     ) -> None:
         self.host = ""
-        self._root = root
+        self.root = root
         self._prefix = list(prefix)
         self._address_space = address_space
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,9 +61,10 @@ class Served:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def start(self) -> None:
+    def start(self, listen: str = "127.0.0.1:0") -> None:
         """Start it, and wait until it listens; NotListeningError if it ends before."""
-        words = [sys.executable, "-m", "kstore", "--root", str(self._root), "serve", "-q"]
+        words = [sys.executable, "-m", "kstore", "--root", str(self.root), "serve", "-q"]
+        words += ["--listen", listen]
         process = subprocess.Popen(
             [*self._prefix, *words],
             stdin=subprocess.DEVNULL,

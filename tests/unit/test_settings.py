@@ -39,6 +39,25 @@ def test_registry_configuration_is_looked_for_where_podman_does(
     assert found.short_names == Path("/var/cache/containers/short-name-aliases.conf")
 
 
+def test_what_xdg_says_comes_after_where_podman_has_always_looked() -> None:
+    found = load({"HOME": HOME, "XDG_CONFIG_HOME": "/cfg", "XDG_DATA_HOME": "/d"}, root=Path("/s"))
+    own = [Path("/home/ann/.config/containers"), Path("/cfg/containers")]
+    for name, files in (
+        ("registries.conf", found.registries_main),
+        ("registries.d", found.registries_d),
+        ("certs.d", found.cert_search),
+    ):
+        assert list(files[:2]) == [place / name for place in own]
+        assert Path("/etc/containers") / name in files[2:]
+    policies = [place / "policy.json" for place in (own[0], Path("/etc/containers"))]
+    assert list(found.policy_files) == policies, "an accepting one there would beat the machine's"
+    later_wins = [place / "registries.conf.d" for place in reversed(own)]
+    assert list(found.registries_drop_ins[-2:]) == later_wins
+    assert Path("/cfg/containers/auth.json") in found.auth_files
+    assert found.lookaside_dir is not None
+    assert not found.lookaside_dir.is_relative_to("/d")
+
+
 @pytest.mark.parametrize(
     ("environ", "field", "value"),
     [
@@ -57,6 +76,10 @@ def test_registry_configuration_is_looked_for_where_podman_does(
             "kubernetes",
             "[fd00::1]:6443",
         ),
+        ({"REGISTRY_AUTH_FILE": "/a"}, "auth_files", (Path("/a"),)),
+        ({"REGISTRY_AUTH_FILE": "/a"}, "auth_file_is_explicit", True),
+        ({"KSTORE_REGISTRIES_OWN_ALONE": "1"}, "registries_own_alone", True),
+        ({}, "registries_own_alone", False),
         ({"KSTORE_OFFLINE": "1"}, "offline", True),
         ({"KSTORE_OFFLINE": "0"}, "offline", False),
         ({}, "offline", False),
@@ -69,6 +92,35 @@ def test_registry_configuration_is_looked_for_where_podman_does(
 )
 def test_variables_are_read(environ: dict[str, str], field: str, value: object) -> None:
     assert getattr(load({"HOME": HOME, **environ}, root=Path("/s")), field) == value
+
+
+def test_credentials_are_looked_for_where_podman_and_docker_keep_them() -> None:
+    environ = {"HOME": HOME, "XDG_RUNTIME_DIR": "/run/ann", "DOCKER_CONFIG": "/docker"}
+    assert load(environ, root=Path("/s")).auth_files == (
+        Path("/run/ann/containers/auth.json"),
+        Path("/home/ann/.config/containers/auth.json"),
+        Path("/docker/config.json"),
+        Path("/home/ann/.dockercfg"),
+    )
+    bare = load({"HOME": HOME}, root=Path("/s")).auth_files
+    assert bare[0] == Path(f"/run/containers/{os.geteuid()}/auth.json")
+    assert bare[2] == Path("/home/ann/.docker/config.json")
+
+
+def test_root_of_a_name_space_is_who_it_is_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under 'podman unshare', where root's directories are closed."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    inside = {"HOME": HOME, "XDG_DATA_HOME": "/data", "_CONTAINERS_ROOTLESS_UID": "1000"}
+    found = load(inside)
+    assert found.root == Path("/data/kstore")
+    assert found.lookaside_dir == Path("/home/ann/.local/share/containers/sigstore")
+    assert found.short_names == Path("/home/ann/.cache/containers/short-name-aliases.conf")
+    assert found.auth_files[0] == Path("/run/containers/1000/auth.json")
+    assert Path("/etc/containers/registries.rootless.conf.d/1000") in found.registries_drop_ins
+    for odd in ("0", "", "me"):
+        found = load({**inside, "_CONTAINERS_ROOTLESS_UID": odd})
+        assert found.root == Path("/var/lib/kstore")
+        assert found.lookaside_dir == Path("/var/lib/containers/sigstore")
 
 
 def test_settings_do_not_show_the_password_of_a_proxy() -> None:

@@ -30,7 +30,7 @@ _SIZES = ("_bytes", "_total", "_free")
 @click.option(
     "-D", "--debug", is_flag=True, help="The interpreter and the libraries that are used, too"
 )
-@format_option(example="store.root")
+@format_option(example="store.root", short=("-f",))
 @pass_session
 def command(session: Session, debug: bool, form: str | None) -> None:
     """Show facts about this machine, the store and kstore."""

@@ -40,7 +40,8 @@ def command() -> None:
     """List and drop partial downloads.
 
     A pull that was stopped, by whatever, leaves the bytes it had; the next pull of any image that
-    needs them goes on there.  'kstore prune' drops those that have not grown for 7 days.
+    needs them goes on there.  So does an upload to 'kstore serve', which is listed by its ID.
+    'kstore prune' drops those that have not grown for 7 days.
     """
     context = click.get_current_context()
     if context.invoked_subcommand is None:

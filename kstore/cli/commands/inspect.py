@@ -43,7 +43,7 @@ _KINDS = ("all", "container", "image")
     ),
 )
 @image_argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@format_option(example="Id")
+@format_option(example="Id", short=("-f",))
 @click.option(
     "-t",
     "--type",
@@ -179,14 +179,30 @@ def _inspect(
     if local is not None:
         from kstore.operations.inspect import inspect_image
 
-        return inspect_image(places.store, local, measure=size, cancel=session.cancel).to_json()
-    if size:
+        shown = inspect_image(
+            places.store, local, platform=platform, measure=size, cancel=session.cancel
+        ).to_json()
+    elif size:
         raise InvalidInputError(f"--size is for what is in the store, and {image} is not")
-    from kstore.operations.remote_inspect import inspect_remote
+    else:
+        from kstore.operations.remote_inspect import inspect_remote
 
-    return inspect_remote(
-        places.transports, image, platform=platform, tags=tags, warn=session.warn
-    ).to_json()
+        shown = inspect_remote(
+            places.transports, image, platform=platform, tags=tags, warn=session.warn
+        ).to_json()
+    _warn_of_platform(session, image, shown, platform)
+    return shown
+
+
+def _warn_of_platform(
+    session: Session, image: str, shown: dict[str, Any], wanted: Platform | None
+) -> None:
+    """Say that there was no choice, where the image is not for the platform that was wanted."""
+    if wanted is None:
+        return
+    has = type(wanted)(shown["Os"], shown["Architecture"], shown["Variant"] or None)
+    if not has.suits(wanted):
+        session.warn(f"{image} is an image for {has} only")
 
 
 def _write_document(
@@ -203,9 +219,11 @@ def _write_document(
 def _read_manifest(places: _Places, image: str, platform: Platform | None) -> bytes:
     local = _in_store(image)
     if local is not None:
-        from kstore.operations.inspect import inspect_image
+        from kstore.operations.inspect import inspect_image, read_top_manifest
 
-        return inspect_image(places.store, local).raw.data
+        if platform is None:
+            return read_top_manifest(places.store, local).data
+        return inspect_image(places.store, local, platform=platform).raw.data
     from kstore.operations.remote_inspect import read_remote_manifest
 
     return read_remote_manifest(places.transports, image, platform=platform).data
@@ -216,7 +234,7 @@ def _read_config(places: _Places, image: str, platform: Platform | None) -> byte
     if local is not None:
         from kstore.operations.inspect import inspect_image
 
-        config = inspect_image(places.store, local).manifest.config
+        config = inspect_image(places.store, local, platform=platform).manifest.config
         return places.store.read_blob(config.digest, cap=MAX_CONFIG_SIZE)
     from kstore.operations.remote_inspect import read_remote_config
 

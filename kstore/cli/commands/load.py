@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from kstore.cli.grammar import declare
-from kstore.cli.options import progress_option, quiet_option
+from kstore.cli.options import progress_option, quiet_option, with_referrers_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.cli.signing import trust_options
@@ -38,6 +38,7 @@ _FILE = click.Path(path_type=Path, allow_dash=True)
     "-i", "--input", "given", metavar="FILE|DIR", type=_FILE, help="The same as an option"
 )
 @click.option("--no-clobber", is_flag=True, help="Load nothing if a name now means another image")
+@with_referrers_option
 @quiet_option("No progress, only what was loaded")
 @progress_option
 @trust_options
@@ -47,6 +48,7 @@ def command(
     file: Path | None,
     given: Path | None,
     no_clobber: bool,
+    with_referrers: bool,
     quiet: bool,
     progress: str,
     policy: TrustPolicy,
@@ -72,7 +74,9 @@ def command(
             session.transports("load") as transports,
             displayed(session, progress, LOADING, quiet=quiet) as sink,
         ):
-            options = LoadOptions(clobber=not no_clobber, policy=policy)
+            options = LoadOptions(
+                clobber=not no_clobber, with_referrers=with_referrers, policy=policy
+            )
             results.extend(
                 load_images(
                     transports.storage.store,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kstore.cli.grammar import declare
-from kstore.cli.options import server_options
+from kstore.cli.options import login_options
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.errors import AuthError, InvalidInputError
@@ -34,7 +34,7 @@ __all__ = ["command"]
 @click.option("-p", "--password", metavar="PASSWORD", help="Better: --password-stdin")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input")
 @click.option("--get-login", is_flag=True, help="Only print the user name that is remembered")
-@server_options
+@login_options
 @pass_session
 def command(
     session: Session,

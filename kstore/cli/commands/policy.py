@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,14 @@ import click
 
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import Entry, LazyGroup, declare
-from kstore.cli.output import write
+from kstore.cli.output import write, write_table
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import printable
 
 if TYPE_CHECKING:
     from kstore.operations.policy import NewRule, RuleOf
+    from kstore.signing.policy import FilePolicy
+    from kstore.signing.rules import Rule
 
 __all__ = ["change", "command", "show"]
 
@@ -31,7 +34,7 @@ _policy_option = click.option(
     "policy",
     cls=LazyGroup,
     table={
-        "show": Entry(__name__, "Commands", "Show which rule an image falls under", "show"),
+        "show": Entry(__name__, "Commands", "Show the rules, or the one of an image", "show"),
         "set": Entry(__name__, "Commands", "Change a rule", "change"),
     },
     examples=(
@@ -55,36 +58,61 @@ def command() -> None:
 @declare(
     "show",
     examples=(
-        ("kstore policy show quay.io/me/app:1", "an image at a registry"),
+        ("kstore policy show", "all rules"),
+        ("kstore policy show quay.io/me/app:1", "the one of an image at a registry"),
         ("kstore policy show dir:/media/usb/app", "one that is elsewhere"),
         ("kstore policy show --format json docker://quay.io/me/app", "for a program"),
     ),
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="[NAME]", required=False)
 @_policy_option
 @format_option(_FIELDS)
 @pass_session
-def show(session: Session, name: str, policy: Path | None, form: str | None) -> None:
-    """Show which rule of the trust policy an image falls under, and why.
+def show(session: Session, name: str | None, policy: Path | None, form: str | None) -> None:
+    """Show the rules of the trust policy, or which of them an image falls under, and why.
 
     NAME is a name at a registry, or transport:reference.  The rule of the most specific scope is
-    the only one that counts; an image has to meet all its requirements.
+    the only one that counts; an image has to meet all its requirements.  Without NAME, all rules
+    are listed, by the scopes that 'kstore policy set' takes.
     """
     from kstore.app import TrustOptions
-    from kstore.operations.policy import rule_of
     from kstore.signing.policy import FilePolicy
-    from kstore.transports import split_transport
 
     shape = Form(form, _FIELDS)
     trust = session.app.trust_policy(TrustOptions(policy=policy))
     assert isinstance(trust, FilePolicy), "only --insecure-policy gives another"
+    if name is None:
+        _show_all(session, trust, shape)
+    else:
+        _show_one(session, trust, name, shape)
+
+
+def _show_all(session: Session, trust: FilePolicy, shape: Form) -> None:
+    from kstore.operations.policy import scope_text
+
+    rules = trust.rules.every_rule()
+    if shape.given:
+        shape.write_list([_record(None, rule, ()) for rule in rules])
+        return
+    file = rules[0].file
+    session.show("there is no trust policy" if file is None else f"the trust policy is {file}")
+    write_table(
+        ("SCOPE", "REQUIREMENTS"),
+        [(scope_text(rule), "; ".join(map(str, rule.requirements))) for rule in rules],
+    )
+
+
+def _show_one(session: Session, trust: FilePolicy, name: str, shape: Form) -> None:
+    from kstore.operations.policy import rule_of
+    from kstore.transports import split_transport
+
     text = name if split_transport(name) is not None else f"docker://{name}"
     with session.transports("policy show", read_only=True) as transports:
         reference = transports.parse(text)
         found = rule_of(trust, reference)
         image = f"{reference.transport}:{reference.within_transport}"
     if shape.given:
-        shape.write_one(_record(image, found))
+        shape.write_one(_record(image, found.rule, found.passed))
     else:
         write("".join(f"{printable(line)}\n" for line in _lines(image, found)))
 
@@ -137,14 +165,20 @@ def change(
     other rules stay as they are.
     """
     from kstore.app import TrustOptions
-    from kstore.operations.policy import change_policy, parse_scope
+    from kstore.operations.policy import change_policy, is_ours_alone, parse_scope
     from kstore.transports import FACTORIES, validate_policy_scope
 
     rule = _new_rule(accept, reject, gpg_keys, sigstore_keys, remove)
     files = session.app.policy_files(TrustOptions(policy=policy))
-    result = change_policy(files, parse_scope(scope, tuple(FACTORIES)), rule, validate_policy_scope)
+    where = parse_scope(scope, tuple(FACTORIES))
+    result = change_policy(files, where, rule, validate_policy_scope)
     what = "made" if result.created else "changed"
     session.show(f"{what} {result.file}")
+    if where is not None and is_ours_alone(where) and not remove:
+        session.warn(
+            f"podman and skopeo refuse a policy with a scope of {where[0]}; they know only"
+            f" {where[0]}:, the whole transport"
+        )
 
 
 def _new_rule(
@@ -180,15 +214,14 @@ def _lines(image: str, found: RuleOf) -> list[str]:
     return [*lines, *(f"it     {requirement}" for requirement in found.rule.requirements)]
 
 
-def _record(image: str, found: RuleOf) -> dict[str, Any]:
-    rule = found.rule
+def _record(image: str | None, rule: Rule, passed: Sequence[str]) -> dict[str, Any]:
     return {
         "Image": image,
         "File": None if rule.file is None else str(rule.file),
         "Section": rule.section,
         "Transport": rule.transport,
         "Scope": rule.scope,
-        "Passed": list(found.passed),
+        "Passed": list(passed),
         "Requirements": [
             {"Type": requirement.type_name, "Meaning": str(requirement)}
             for requirement in rule.requirements

@@ -31,7 +31,7 @@ def command(session: Session, images: tuple[str, ...]) -> None:
         with session.open_store("protect", read_only=True) as store:
             names = protected_names(store)
     else:
-        with session.open_store("protect") as store:
+        with session.open_store("protect", create=False) as store:
             names = protect_images(store, images)
     for name in names:
         write(str(name))
@@ -51,7 +51,7 @@ def unprotect(session: Session, images: tuple[str, ...]) -> None:
     """
     from kstore.operations.protect import unprotect_images
 
-    with session.open_store("unprotect") as store:
+    with session.open_store("unprotect", create=False) as store:
         names = unprotect_images(store, images)
     for name in names:
         write(str(name))

@@ -15,11 +15,11 @@ from kstore.cli.text import NONE, human_size
 
 if TYPE_CHECKING:
     from kstore.app import RegistryOptions
-    from kstore.operations.referrer_places import Attached
+    from kstore.operations.attached import Attached
 
 __all__ = ["command"]
 
-_FIELDS = ("digest", "artifactType", "mediaType", "size", "annotations", "subject", "tag")
+_FIELDS = ("Digest", "ArtifactType", "MediaType", "Size", "Annotations", "Subject", "Tag")
 
 
 @declare(

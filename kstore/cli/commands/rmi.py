@@ -8,6 +8,7 @@ from kstore.cli.grammar import declare
 from kstore.cli.options import filter_option, image_argument
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
+from kstore.errors import ImageNotFoundError
 
 __all__ = ["command"]
 
@@ -28,6 +29,7 @@ __all__ = ["command"]
     is_flag=True,
     help="Also an image with several names (by ID), or that containers were made from",
 )
+@click.option("-i", "--ignore", is_flag=True, help="No error for an image that is not there")
 @click.option("-a", "--all", "all_images", is_flag=True, help="Remove every image")
 @filter_option()
 @pass_session
@@ -35,6 +37,7 @@ def command(
     session: Session,
     images: tuple[str, ...],
     force: bool,
+    ignore: bool,
     all_images: bool,
     filters: tuple[str, ...],
 ) -> None:
@@ -54,5 +57,6 @@ def command(
         for image_id in report.deleted:
             write(f"Deleted: {image_id}")
     for error in result.errors:
-        session.report(error)
+        if not (ignore and isinstance(error, ImageNotFoundError)):
+            session.report(error)
     session.finish()

@@ -12,6 +12,7 @@ from kstore.cli.options import (
     progress_option,
     quiet_option,
     remove_signatures_option,
+    with_referrers_option,
 )
 from kstore.cli.session import Session, pass_session
 from kstore.cli.signing import trust_options
@@ -33,6 +34,10 @@ _FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
         ("kstore save -o app.tar app:1", "a file that docker, podman and kstore load"),
         ("kstore save app:1 base | ssh host docker load", "two images through a pipe"),
         ("kstore save --format oci-archive --compress zstd -o app.oci app:1", "smaller"),
+        (
+            "kstore save --format oci-archive --with-referrers -o app.oci app:1",
+            "with its list of contents and whatever else is attached to it",
+        ),
     ),
 )
 @image_argument("images", metavar="IMAGE...", nargs=-1, required=True)
@@ -60,6 +65,7 @@ _FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
 )
 @quiet_option("No progress, only errors")
 @progress_option
+@with_referrers_option
 @remove_signatures_option
 @trust_options
 @pass_session
@@ -71,6 +77,7 @@ def command(
     compression: Kind | None,
     quiet: bool,
     progress: str,
+    with_referrers: bool,
     remove_signatures: bool,
     policy: TrustPolicy,
 ) -> None:
@@ -98,6 +105,7 @@ def command(
                 format=form,
                 compression=compression,
                 remove_signatures=remove_signatures,
+                with_referrers=with_referrers,
                 policy=policy,
             ),
             progress=sink,

@@ -40,7 +40,7 @@ __all__ = ["command"]
 @click.option(
     "--htpasswd",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, readable=False),  # who reads it says it better
     help="Users and passwords, as Apache's htpasswd writes them",
 )
 @click.option("--insecure-no-auth", is_flag=True, help="Let everybody in, also from other machines")

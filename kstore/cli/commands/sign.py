@@ -43,12 +43,12 @@ def command(
     """
     from kstore.operations.sign import image_reference, sign_image
 
-    if not signing.gpg_keys and signing.sigstore_key is None:
+    if not signing.given:
         raise click.UsageError(
             "--sign-by or --sign-by-sigstore-private-key says whose signature it is to be"
         )
     signers = session.app.signers(signing)
-    with session.transports("sign", registry) as transports:
+    with session.transports("sign", registry, create=False) as transports:
         reference = image_reference(transports, image)
         for digest in sign_image(reference, signers, signing.image_name, cancel=session.cancel):
             write(str(digest))

@@ -11,7 +11,12 @@ import click
 from kstore.cli.copying import both_transports, copy_options, retry_option
 from kstore.cli.formatting import Form, format_option
 from kstore.cli.grammar import declare
-from kstore.cli.options import both_registries_options, progress_option, quiet_option
+from kstore.cli.options import (
+    both_registries_options,
+    progress_option,
+    quiet_option,
+    with_referrers_option,
+)
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.cli.signing import trust_options
@@ -71,6 +76,7 @@ _PLACE = click.Choice(("docker", "oci", "dir", "kstore"))
 @click.option("--dry-run", is_flag=True, help="Only say what would be done")
 @click.option("--keep-going", is_flag=True, help="After a failure, go on with the other images")
 @copy_options(without=("index_only", "sparse", "family"))
+@with_referrers_option
 @retry_option
 @format_option(_FIELDS)
 @quiet_option("No progress, only results")
@@ -93,6 +99,7 @@ def command(
     dry_run: bool,
     keep_going: bool,
     options: CopyOptions,
+    with_referrers: bool,
     retries: int,
     form: str | None,
     quiet: bool,
@@ -106,6 +113,9 @@ def command(
     is the whole store), an OCI layout oci:DIR, or a directory of dir: images, dir:DIR.  Below
     DESTINATION, docker://REGISTRY[/PATH], oci:DIR, dir:DIR or kstore:[PREFIX], an image is called
     by the last part of its repository and its tag.  Prints what became of each.
+
+    The trust policy is asked about every image, also about those that are there already; where it
+    looks at signatures, those that were added since are brought.
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import COPYING
@@ -123,6 +133,7 @@ def command(
         dry_run=dry_run,
         keep_going=keep_going,
         retries=retries,
+        with_referrers=with_referrers,
         policy=policy,
     )
     session.on_interrupt = "images that were copied stay, and the next run goes on from there"

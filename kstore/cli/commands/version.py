@@ -14,7 +14,7 @@ __all__ = ["command"]
     "version",
     examples=(("kstore version --format '{{.kstore}}'", "the number alone"),),
 )
-@format_option(example="kstore")
+@format_option(example="kstore", short=("-f",))
 @pass_session
 def command(session: Session, form: str | None) -> None:
     """Show the versions of kstore and of what it stands on."""

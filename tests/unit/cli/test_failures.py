@@ -30,6 +30,8 @@ from kstore.errors import (
 )
 from kstore.store import Store
 from tests.support.cli import PROGRAM, environment, run
+from tests.support.images import random_image
+from tests.support.stores import put_image
 
 
 def code_of(error: BaseException, session: Session | None = None) -> int:
@@ -137,16 +139,54 @@ def test_bad_input_is_exit_code_2_and_one_sentence(args: tuple[str, ...], tmp_pa
     assert len(said) == 1, result.err
 
 
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("df", "app"), "IMAGE and --what-if rm go together"),
+        (("completion",), "missing argument 'bash|zsh|fish', choose from bash, zsh, fish"),
+        (("version", "-f", "jsn"), "--format 'jsn' is neither json nor a template with {{...}}"),
+    ],
+)
+def test_words_of_the_command_line_are_quoted_as_they_are(
+    args: tuple[str, ...], sentence: str
+) -> None:
+    assert f"kstore: {sentence}\n" in run(*args).err
+
+
+def ended_without_a_reader(*args: str) -> tuple[int, bytes]:
+    """The exit code, and what was said, of a run whose standard output nobody reads."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([*PROGRAM, *args], stdout=pipe, stderr=pipe, env=environment()) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()
+        return run.wait(20), run.stderr.read()
+
+
 def test_a_reader_that_goes_away_is_no_noise() -> None:
+    assert ended_without_a_reader("--help") == (141, b"")
+
+
+@pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
+def test_a_reader_that_has_enough_of_an_archive_is_no_noise(tmp_path: Path, form: str) -> None:
+    with Store.open(tmp_path) as store:
+        put_image(store, random_image(1), "localhost/app")
+    save = ("--root", str(tmp_path), "save", "--quiet", "--format", form, "app")
+    assert ended_without_a_reader(*save) == (141, b"")
+
+
+@pytest.mark.parametrize(("command", "code"), [("rmi", 3), ("nonsense", 2)])
+def test_an_error_that_nobody_hears_keeps_its_exit_code(
+    tmp_path: Path, command: str, code: int
+) -> None:
     process = subprocess.Popen(
-        [*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        [*PROGRAM, "--root", str(tmp_path / "absent"), command, "x"],
+        stderr=subprocess.PIPE,
+        env=environment(),
     )
-    assert process.stdout is not None
     assert process.stderr is not None
-    process.stdout.close()
-    assert process.wait(20) == 141
-    assert process.stderr.read() == b""
     process.stderr.close()
+    assert process.wait(20) == code
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
+from kstore.cli import spellings
 from kstore.cli.grammar import declare
 from kstore.cli.main import COMMANDS, cli
+from kstore.cli.spellings import command_meant, option_meant
 from tests.support.cli import environment, run, run_process
 
 #: What starting fast forbids; each of them takes longer than a whole `kstore images`.
@@ -98,7 +100,42 @@ def test_an_unknown_command_is_refused_with_the_nearest_one() -> None:
     assert "no such command 'imges'; did you mean 'images'?" in result.err
 
 
-@pytest.mark.parametrize("name", ["ps", "run", "build"])
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("ls",), "no such command 'ls'; here that is images"),
+        (("ps", "-a"), "no such command 'ps'; here that is containers"),
+        (("digest", "x"), "no such command 'digest'; here that is inspect -f"),
+        (("pull", "--arch=arm64", "x"), "no such option '--arch'; here that is --platform OS/ARCH"),
+        (("copy", "--multi-arch", "all", "a", "b"), "'--multi-arch'; here that is --all"),
+        (("pull", "--insecure", "x"), "'--insecure'; here that is --tls-verify=false"),
+        (("rmi", "--arch", "x"), "no such option '--arch'"),
+        (("ingest", "list"), "no such command 'list'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_other_tools_call_it_leads_to_what_it_is_here(
+    args: tuple[str, ...], said: str
+) -> None:
+    result = run(*args)
+    assert result.code == 2
+    assert said in result.err
+    assert ("here that is" in result.err) == ("here that is" in said)
+
+
+def test_every_hint_for_users_of_other_tools_names_what_there_is() -> None:
+    context = click.Context(cli)
+    options = set()
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        options |= {text for param in command.params for text in param.opts}
+    assert [name for name in spellings._COMMANDS if not command_meant(name, COMMANDS)] == []
+    assert [name for name in spellings._OPTIONS if not option_meant(name, options)] == []
+    assert not set(spellings._COMMANDS) & set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", ["run", "start"])
 def test_a_command_that_others_have_is_not_taken_for_a_misspelt_one(name: str) -> None:
     result = run(name)
     assert result.code == 2

@@ -19,6 +19,7 @@ from kstore.image import TrustPolicy
 from kstore.interfaces import DestinationTraits
 from kstore.manifest import RawManifest, parse_image, parse_index
 from kstore.platforms import Platform
+from kstore.signature import SIGNATURE_KINDS
 from tests.support.images import AMD64, ARM64, TestImage, index_of, random_image
 from tests.support.memory import Memory
 
@@ -264,7 +265,7 @@ def test_a_name_by_the_digest_of_the_index_is_for_those_who_remember_it(copy):
 def test_signatures_forbid_changes_unless_they_are_left_behind(copy):
     memory = Memory({"app": random_image(1)})
     memory.signatures["app"] = [b"signed"]
-    signing = DestinationTraits(signatures=True)
+    signing = DestinationTraits(signatures=SIGNATURE_KINDS)
     with pytest.raises(UnsupportedError, match="signed"):
         copy(memory, compression="none", traits=signing)
     copy(memory, traits=signing)
@@ -279,7 +280,7 @@ def test_signatures_of_members_and_index_are_written_after_the_manifests(copy):
     memory = offered(images)
     memory.signatures["app"] = [b"index"]
     memory.signatures[f"app@{images[1].raw.digest}"] = [b"arm"]
-    copy(memory, instances="all", traits=DestinationTraits(signatures=True))
+    copy(memory, instances="all", traits=DestinationTraits(signatures=SIGNATURE_KINDS))
     order = [entry for entry in memory.log if entry[0].startswith(("write_m", "write_s"))]
     assert [entry[0] for entry in order] == ["write_manifest"] * 3 + ["write_signatures"] * 2
     assert [entry[1] for entry in order[3:]] == [(b"arm",), (b"index",)]

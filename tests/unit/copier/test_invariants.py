@@ -32,6 +32,7 @@ from kstore.image import TrustPolicy
 from kstore.interfaces import DestinationTraits
 from kstore.manifest import RawManifest, parse_image
 from kstore.reference import Named
+from kstore.signature import SIGNATURE_KINDS
 from kstore.signing.policy import AcceptAnything
 from kstore.store import Store
 from kstore.transports.storage import StorageTransport
@@ -110,7 +111,7 @@ def test_3_the_bytes_that_were_checked_are_the_bytes_that_are_written(copy):
 def test_4_what_must_not_change_arrives_as_it_was_or_not_at_all(copy, frozen, change):
     image = random_image(1)
     memory = Memory({"app": image})
-    wishes: dict = {"traits": DestinationTraits(signatures=True)}
+    wishes: dict = {"traits": DestinationTraits(signatures=SIGNATURE_KINDS)}
     if frozen == "signature":
         memory.signatures["app"] = [b"signed"]
     elif frozen == "digest":

@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -78,6 +79,24 @@ def check_files(archive: Archive) -> None:
         assert member.offset == 4
         assert bytes(buffer[: member.readinto(buffer)]) == b"first file"
         assert member.readinto(buffer) == 0
+
+
+def greedy_xz() -> bytes:
+    """xz data of a few bytes whose header wants a dictionary of 2 GiB."""
+    data = bytearray(lzma.compress(b"small"))
+    header = slice(12, 12 + 4 * (data[12] + 1))  # behind the stream's own; ends with its CRC
+    at = 12 + 4  # behind its size, its flags, and the filter's number and size of properties
+    assert bytes(data[at - 2 : at]) == b"\x21\x01"
+    data[at] = 38
+    body = bytes(data[header])[:-4]
+    data[header] = body + zlib.crc32(body).to_bytes(4, "little")
+    return bytes(data)
+
+
+def test_xz_data_that_wants_much_memory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match=r"xz data is damaged: .*[Mm]emory"):
+        opened(tmp_path, greedy_xz())
+    assert listed(tmp_path) == ["some.tar"]
 
 
 def test_a_plain_file_is_read_where_it_is(tmp_path: Path) -> None:

@@ -61,6 +61,28 @@ def test_a_killed_writer_leaves_nothing(tmp_path: Path) -> None:
     assert listed(tmp_path) == []
 
 
+NAMED_WRITER = f"""
+    from kstore.formats import archive_output
+
+    archive_output._open_nameless = lambda directory: None
+{WRITER}"""
+
+
+def test_where_files_need_a_name_the_next_writer_removes_what_a_killed_one_left(
+    tmp_path: Path,
+) -> None:
+    with started(NAMED_WRITER, str(tmp_path / "a.tar")) as writer:
+        assert read_line(writer) == "writing"
+        (draft,) = listed(tmp_path)
+        write(tmp_path / "a.tar")
+        assert listed(tmp_path) == [draft, "a.tar"]  # at work, it keeps its file
+    (tmp_path / "a.tar").unlink()
+    write(tmp_path / "b.tar")
+    assert listed(tmp_path) == [draft, "b.tar"]
+    write(tmp_path / "a.tar")
+    assert listed(tmp_path) == ["a.tar", "b.tar"]
+
+
 @pytest.mark.usefixtures("way")
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "a.tar"

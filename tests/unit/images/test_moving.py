@@ -207,8 +207,8 @@ def test_a_policy_that_is_named_counts_for_everything_that_is_pulled(
 def test_the_policy_of_the_machine_counts_if_none_is_named(
     own: FixtureStore, tmp_path: Path
 ) -> None:
-    policy_file(tmp_path / "config" / "containers" / "policy.json", REJECT)
-    app = App(load({"XDG_CONFIG_HOME": str(tmp_path / "config")}, root=own.store.root))
+    policy_file(tmp_path / ".config" / "containers" / "policy.json", REJECT)
+    app = App(load({"HOME": str(tmp_path)}, root=own.store.root))
     with FaultServer() as server:
         name = offer(server, random_image(1), "v1")
         with pytest.raises(PolicyRejectedError):

@@ -42,6 +42,8 @@ def layout(tmp_path: Path) -> Path:
         ("Docker:24", "docker://24"),
         ("busybox", "docker://busybox for a registry's, kstore:busybox for the store's"),
         ("oci://layout", "oci:layout"),
+        ("oic:layout:v1", "did you mean oci:layout:v1?"),
+        ("docker-achive:app.tar", "did you mean docker-archive:app.tar?"),
         ("kstore://busybox", "kstore:busybox"),
         ("https://quay.io/a/b/", "docker://quay.io/a/b"),
     ],
@@ -54,9 +56,10 @@ def test_what_newcomers_write_is_refused_with_the_right_form(
     assert caught.value.hint == hint
 
 
-def test_a_bare_path_is_told_what_it_may_be(transports: Transports) -> None:
+@pytest.mark.parametrize("text", ["-", "./image", "image.tar", "save/app.tgz", "app:1.tar.gz"])
+def test_a_bare_path_is_told_what_it_may_be(transports: Transports, text: str) -> None:
     with pytest.raises(InvalidReferenceError) as caught:
-        parse_end(transports, "./image.tar")
+        parse_end(transports, text)
     assert "docker-archive:PATH" in (caught.value.hint or "")
 
 

@@ -113,7 +113,7 @@ def test_a_list_of_tags_that_is_refused_is_no_empty_one(
     place = offer(faulty, IMAGE, "v1", "v2")
     without_tag_deletion(faulty)
     faulty.fault(Fault(status=404, body=b"{}"), "GET", "/tags/list")
-    with pytest.raises(NotFoundError, match="tag list"):
+    with pytest.raises(NotFoundError, match="does not tell the tags of team/app"):
         delete_image(transports, f"{place}:v1")
     assert faulty.seen("DELETE", "sha256") == []
 

@@ -43,7 +43,7 @@ def test_one_image_is_no_repository(transports: Transports, mark: str) -> None:
 def test_a_repository_that_is_not_there_is_not_found(
     transports: Transports, faulty: FaultServer
 ) -> None:
-    with pytest.raises(NotFoundError, match="team/none does not exist"):
+    with pytest.raises(NotFoundError, match="has no repository team/none"):
         list_tags(transports, f"{faulty.host}/team/none")
 
 

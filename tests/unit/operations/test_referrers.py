@@ -109,7 +109,7 @@ def test_an_image_that_is_not_there_is_an_error(transports: Transports, app: str
     assert caught.value.hint == "kstore referrers docker://nothing:1"
 
 
-@pytest.mark.parametrize("text", ["dir:{0}", "docker-archive:{0}/x.tar", "oci-archive:{0}/x.tar"])
+@pytest.mark.parametrize("text", ["dir:{0}", "docker-archive:{0}/x.tar"])
 def test_places_without_attachments_say_so(
     tmp_path: Path, transports: Transports, text: str
 ) -> None:
@@ -222,6 +222,29 @@ def test_copies_bring_everything_through_a_layout_and_out_again(
     assert found(transports, there, recursive=True) == ALL
     copy(ends[2], ends[1], with_referrers=True)  # nothing new, and no second entry of anything
     assert found(transports, layout, recursive=True) == ALL
+
+
+def test_copies_bring_everything_through_an_archive_and_out_again(
+    tmp_path: Path, transports: Transports, app: str, faulty: FaultServer
+) -> None:
+    archive, there = f"oci-archive:{tmp_path}/file:app", f"docker://{faulty.host}/other/place:2"
+    ends = [transports.parse(text) for text in (f"docker://{app}", archive, there)]
+    copy(ends[0], ends[1], with_referrers=True)
+    assert found(transports, archive, recursive=True) == ALL
+    copy(ends[1], ends[2], with_referrers=True)
+    assert found(transports, there, recursive=True) == ALL
+
+
+def test_what_is_attached_and_there_already_is_not_sent_again(
+    transports: Transports, app: str, faulty: FaultServer
+) -> None:
+    ends = [transports.parse(f"docker://{name}") for name in (app, f"{faulty.host}/other/place:2")]
+    copy(*ends, with_referrers=True)
+    sent = len(faulty.seen("PUT"))
+    copy(*ends, with_referrers=True)
+    assert [record.target for record in faulty.seen("PUT")[sent:]] == [
+        "/v2/other/place/manifests/2"
+    ]
 
 
 def test_the_only_image_of_a_layout_is_still_the_only_one(
@@ -467,6 +490,22 @@ def test_what_others_attached_is_never_lost(
             copy(source, target, with_referrers=True)
         with beside.open_source() as left:
             assert left.read_manifest().data == (after or there).raw.data
+
+
+def test_an_image_of_two_registries_goes_on_with_what_is_attached_to_it_under_its_own_name(
+    tmp_path: Path, store: Store, transports: Transports
+) -> None:
+    with serve(tmp_path / "own") as own:
+        for path, attached in (("one", SIGNED), ("two", OTHER_SIGNED)):
+            own.push(path, "1", IMAGE)
+            own.push(path, SIG, attached)
+            pulled(store, transports, f"{own.host}/{path}:1")
+        for path, attached in (("one", SIGNED), ("two", OTHER_SIGNED)):
+            assert found(transports, f"{own.host}/{path}:1") == {attached.raw.digest}
+            target = f"oci:{tmp_path}/{path}:1"
+            ends = [transports.parse(text) for text in (f"kstore:{own.host}/{path}:1", target)]
+            copy(*ends, with_referrers=True)
+            assert found(transports, target) == {attached.raw.digest}
 
 
 def test_signatures_that_were_replaced_are_garbage(

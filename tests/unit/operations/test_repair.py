@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kstore.app import App
+from kstore.app import App, RegistryOptions
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError, StorageFullError
 from kstore.operations.pull import pull_image
 from kstore.operations.repair import RepairResult, repair_store
 from kstore.operations.save import SaveFormat, SaveOptions, save_images
+from kstore.reference import Named
 from kstore.settings import load
 from kstore.store import Store
 from kstore.store.rebuild import rebuild
 from kstore.store.retention import Retention
 from kstore.transports import Transports
 from tests.support.faultserver import Fault, FaultServer
-from tests.support.images import TestImage, random_artifact, random_image, write_oci_layout
-from tests.support.stores import listing, put_artifact, put_image
+from tests.support.images import (
+    ARM64,
+    TestImage,
+    index_of,
+    random_artifact,
+    random_image,
+    write_oci_layout,
+)
+from tests.support.stores import listing, put_artifact, put_image, put_index
 
 IMAGE = random_image(1)
 LAYER = IMAGE.layers[0]
@@ -117,6 +126,51 @@ def test_a_pushed_name_tells_where_blobs_of_unknown_origin_are(
     put_image(store, IMAGE, serve(faulty, IMAGE))
     rot(file_of(store, LAYER.digest))
     assert repair(store, transports).complete
+
+
+@pytest.mark.parametrize("what", ["manifest", "blob"])
+def test_what_is_attached_without_a_name_is_looked_for_where_its_image_is(
+    store: Store, transports: Transports, faulty: FaultServer, what: str
+) -> None:
+    artifact = random_artifact(1, subject=IMAGE.raw.descriptor)
+    serve(faulty, artifact, tag="attached")
+    put_image(store, IMAGE, serve(faulty, IMAGE))
+    put_artifact(store, artifact)
+    damaged = artifact.raw.digest if what == "manifest" else artifact.layers[0].digest
+    rot(file_of(store, damaged))
+    result = repair(store, transports)
+    assert [blob.digest for blob in result.fetched] == [damaged]
+    assert store.referrers(IMAGE.raw.digest)
+    assert store.check(deep=True).problems == ()
+
+
+@pytest.mark.parametrize("what", ["index", "member", "artifact"])
+@pytest.mark.parametrize("place", ["registry", "layout"])
+def test_indexes_and_artifacts_are_brought_back_too(
+    store: Store,
+    transports: Transports,
+    faulty: FaultServer,
+    tmp_path: Path,
+    what: str,
+    place: str,
+) -> None:
+    members = [random_image(3), random_image(4, platform=ARM64)]
+    index, artifact = index_of(members), random_artifact(2)
+    for image in (*members, artifact):
+        serve(faulty, image, tag=image.raw.digest.hex[:9])
+    faulty.add_manifest(index.data, index.media_type, tag="all")
+    put_index(store, index, members, f"{faulty.host}/team/app:all")
+    put_artifact(store, artifact, f"{faulty.host}/team/app:artifact")
+    other = tmp_path / "other"
+    shutil.copytree(store.root, other)
+    damaged = {"index": index, "member": members[1].raw, "artifact": artifact.raw}[what].digest
+    cut(file_of(store, damaged))
+    if place == "layout":
+        faulty.manifests.clear()
+    sources = [] if place == "registry" else [other]
+    [blob] = repair(store, transports, *sources).fetched
+    assert blob.digest == damaged
+    assert store.check(deep=True).problems == ()
 
 
 @pytest.mark.parametrize("transport", ["", "oci:"])
@@ -334,6 +388,39 @@ def test_a_mirror_of_a_registry_that_is_gone_gives_what_is_damaged(
         result = repair(store, transports)
     assert result.complete, result
     assert {blob.place for blob in result.fetched} == {"gone.invalid/team/app"}
+
+
+@pytest.mark.parametrize("what", ["manifest", "config", "both", "everything"])
+def test_without_database_and_manifest_a_local_name_is_fetched_from_where_its_image_came_from(
+    tmp_path: Path, faulty: FaultServer, what: str
+) -> None:
+    config = Digest("sha256", IMAGE.id)
+    lost = {
+        "manifest": [IMAGE.raw.digest],
+        "config": [config],
+        "both": [IMAGE.raw.digest, config],
+        "everything": [IMAGE.raw.digest, *(layer.digest for layer in IMAGE.layers)],
+    }[what]
+    app, plain = App(load({}, root=tmp_path / "lost")), RegistryOptions(tls_verify=False)
+    with app.open_store("test") as store, app.transports(store, plain) as theirs:
+        name = serve(faulty, IMAGE)
+        pull_image(store, theirs, name)
+        if what != "both":  # then nothing tells what its blobs would be
+            store.tag(store.find_image(name), [Named.parse("localhost/mine:1")])
+            store.untag(Named.parse(name))
+        before = store.images()
+        for digest in lost:
+            rot(file_of(store, digest))
+    (tmp_path / "lost" / "db" / "kstore.db").unlink()
+    rebuild(tmp_path / "lost")
+    with app.open_store("test") as store, app.transports(store, plain) as theirs:
+        result = repair(store, theirs)
+        assert result.complete, result
+        assert {blob.digest for blob in result.fetched} == set(lost)
+        assert store.check(deep=True).problems == ()
+        assert [(i.id, i.labels, i.created, i.size, i.complete) for i in store.images()] == [
+            (i.id, i.labels, i.created, i.size, i.complete) for i in before
+        ]
 
 
 def test_a_name_made_of_a_digest_is_attached_again_by_a_rebuild(tmp_path: Path) -> None:

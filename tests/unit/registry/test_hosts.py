@@ -74,6 +74,23 @@ def test_a_broken_certificate_is_named(tmp_path: Path, make_client: ClientFactor
         make_client("127.0.0.1:9", cert_dir=tmp_path).ping()
 
 
+def test_authorities_of_a_directory_are_trusted_besides_the_systems(
+    tmp_path: Path, make_client: ClientFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, own = make_certificate(tmp_path, "system"), make_certificate(tmp_path, "own")
+    monkeypatch.setenv("SSL_CERT_FILE", str(system[0]))  # where OpenSSL has the system's
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "ca.crt").write_bytes(own[0].read_bytes())
+    strict = {"tls_verify": True, "attempts": 1}
+    with FaultServer(tls=system) as common, FaultServer(tls=own) as private:
+        for server in (common, private):
+            make_client(server, cert_dir=mine, **strict).ping()
+        make_client(common, **strict).ping()
+        with pytest.raises(RemoteError, match="not trusted"):
+            make_client(private, **strict).ping()
+
+
 def test_a_client_certificate_is_presented(tmp_path: Path, make_client: ClientFactory) -> None:
     pair = make_certificate(tmp_path)
     mine = tmp_path / "mine"

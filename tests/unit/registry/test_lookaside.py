@@ -47,6 +47,30 @@ def test_nothing_said_means_the_usual_directory(tmp_path: Path) -> None:
     assert place.read("team/other", DIGEST) == place.read("team/app", Digest.of(b"x")) == []
 
 
+@pytest.mark.unprivileged
+def test_a_usual_directory_of_another_user_is_as_good_as_none_and_is_told(tmp_path: Path) -> None:
+    """Root of a user namespace finds root's directory, and has no rights to it."""
+    said: list[str] = []
+    usual = tmp_path / "closed/usual"
+    options = {"cancel": Cancel(), "warn": said.append}
+    place = Lookaside(Section(), usual, FAST, **options)  # type: ignore[arg-type]
+    place.add("team/app", DIGEST, [b"one"])
+    usual.parent.chmod(0)
+    try:
+        assert list(place.read("team/app", DIGEST)) == []
+        assert len(said) == 1
+        assert f"{usual / PLACE} is another user's" in said[0]
+        named = Lookaside(Section(usual.as_uri(), None), usual, FAST, **options)  # type: ignore[arg-type]
+        with pytest.raises(StorageError, match="Permission denied"):
+            named.read("team/app", DIGEST)
+    finally:
+        usual.parent.chmod(0o700)
+    (usual / PLACE / "signature-1").chmod(0)
+    with pytest.raises(StorageError, match="Permission denied") as caught:
+        place.read("team/app", DIGEST)
+    assert caught.value.hint == "registries.d says where signatures are", "and no --root"
+
+
 def test_signatures_are_added_and_none_takes_the_place_of_another(tmp_path: Path) -> None:
     place = lookaside(tmp_path)
     place.add("team/app", DIGEST, [b"one"])

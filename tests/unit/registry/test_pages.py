@@ -40,7 +40,7 @@ def test_the_catalog_comes_page_by_page(stocked: FaultServer, client: RegistryCl
 
 
 def test_an_unknown_repository_is_named(client: RegistryClient) -> None:
-    with pytest.raises(NotFoundError, match="nobody/here does not exist"):
+    with pytest.raises(NotFoundError, match="has no repository nobody/here"):
         list(client.tags("nobody/here"))
 
 

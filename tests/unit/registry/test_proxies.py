@@ -65,7 +65,7 @@ def test_what_is_near_is_reached_directly(without: str, url: str, proxied: bool)
 
 
 @pytest.mark.parametrize(
-    "text", ["socks5://p:1", "https://p:1", "http://", "http://p:x", "http://[p"]
+    "text", ["socks4://p:1", "https://p:1", "http://", "http://p:x", "http://[p"]
 )
 def test_what_is_no_usable_proxy_is_refused_without_its_password(text: str) -> None:
     secret = text.replace("://", "://user:s3cret-word@")
@@ -186,6 +186,20 @@ def test_a_proxy_that_refuses_is_named_as_the_reason(make_client: ClientFactory)
         with pytest.raises(KstoreError, match="407") as caught:
             client.ping()
     assert "c2VjcmV0" not in caught.value.message
+
+
+def test_a_proxy_that_is_not_there_is_named_and_not_the_registry(
+    make_client: ClientFactory,
+) -> None:
+    for proxy, reason in (
+        (Proxy("127.0.0.1", 1), r"registry.test \(by way of proxy 127.0.0.1:1\) cannot be reached"),
+        (Proxy("proxy.invalid", 1), "proxy proxy.invalid is unknown"),
+    ):
+        client = make_client(
+            "registry.test", proxies=Proxies(https=proxy), tls_verify=True, attempts=1
+        )
+        with pytest.raises(RemoteError, match=reason):
+            client.ping()
 
 
 def test_a_proxy_does_not_make_addresses_of_this_machine_reachable(

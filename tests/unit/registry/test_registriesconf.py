@@ -191,6 +191,32 @@ def test_the_first_main_file_is_read_alone(tmp_path: Path) -> None:
     assert pulled(found, "s.io/a:1") == ["s.io/a:1"]
 
 
+@pytest.mark.parametrize(
+    ("own", "alone", "found"),
+    [
+        (True, True, ["u.io", "u.io"]),
+        (True, False, ["u.io", "s.io"]),
+        (False, True, ["u.io", "s.io"]),
+    ],
+)
+def test_a_users_own_files_may_count_alone_as_they_did_before_podman_6(
+    tmp_path: Path, own: bool, alone: bool, found: list[str]
+) -> None:
+    system, user = tmp_path / "system.d", tmp_path / "user.d"
+    for directory, text in (
+        (system, table("a.io", "s.io") + table("b.io", "s.io")),
+        (user, table("a.io", "u.io")),
+    ):
+        directory.mkdir()
+        (directory / f"{directory.stem}.conf").write_text(text)
+    if own:
+        (tmp_path / "own").write_text(table("b.io", "u.io"))
+    (tmp_path / "etc").write_text("")
+    main = (tmp_path / "own", tmp_path / "etc")
+    read = load_registries(RegistriesPaths(main, (system, user), own_alone=alone))
+    assert [read.places(Named.parse(f"{name}.io/x:1"))[0].named.domain for name in "ab"] == found
+
+
 def test_a_file_given_by_name_must_exist_and_counts_alone(tmp_path: Path) -> None:
     (tmp_path / "main").write_text(table("r.io", "b.io"))
     (tmp_path / "mine").write_text(table("s.io", "c.io"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kstore.errors import InvalidInputError, StorageError, UnsupportedError
+from kstore.errors import InvalidInputError, NotFoundError, UnsupportedError
 from kstore.server import htpasswd
 from kstore.server.htpasswd import Accounts, verify
 
@@ -82,7 +82,7 @@ def test_a_malformed_password_file_is_an_error_at_the_start(tmp_path: Path, text
 
 
 def test_an_absent_password_file_is_an_error_at_the_start(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="No such file"):
+    with pytest.raises(NotFoundError, match="users does not exist"):
         Accounts.load(tmp_path / "users")
 
 

@@ -4,7 +4,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,32 +13,12 @@ from kstore.digest import Digest
 from kstore.server import Limits, ServeSettings
 from kstore.server.responses import Refusal
 from kstore.server.sessions import Uploads
-from tests.support.localregistry import Answer, LocalRegistry, serve
+from kstore.store import Lease, Store
+from tests.support.localregistry import LocalRegistry, serve
+from tests.support.pulls import wait_until
+from tests.support.uploads import begin, leftovers, patch, sizes, stored
 
 DATA = random.Random(3).randbytes(2_500_000)
-
-
-def begin(registry: LocalRegistry, path: str = "app", query: str = "") -> str:
-    """The location of a new upload."""
-    answer = registry.ask("POST", f"/v2/{path}/blobs/uploads/{query}", b"")
-    assert answer.status == 202, answer
-    assert answer.headers["range"] == "0-0"
-    assert answer.headers["docker-upload-uuid"] in answer.headers["location"]
-    return answer.headers["location"]
-
-
-def patch(registry: LocalRegistry, location: str, data: bytes, span: str | None = None) -> Answer:
-    headers = {} if span is None else {"Content-Range": span}
-    return registry.ask("PATCH", location, data, headers)
-
-
-def stored(registry: LocalRegistry, digest: Digest) -> bytes | None:
-    answer = registry.ask("GET", f"/v2/app/blobs/{digest}")
-    return answer.body if answer.status == 200 else None
-
-
-def leftovers(registry: LocalRegistry) -> list[str]:
-    return sorted(path.name for path in (registry.root / "ingest").iterdir())
 
 
 def test_a_blob_sent_with_its_post_is_stored_at_once(registry: LocalRegistry) -> None:
@@ -257,48 +237,83 @@ def test_an_upload_that_rests_too_long_makes_room(tmp_path: Path) -> None:
         time.sleep(0.25)
         begin(registry)
         assert registry.ask("GET", location).status == 404
-        assert leftovers(registry) == []
+        assert sizes(registry.root) == [0]
 
 
-def test_stopping_the_server_leaves_no_unfinished_upload(tmp_path: Path) -> None:
-    with serve(tmp_path / "root") as registry:
-        patch(registry, begin(registry), b"12345")
-        assert leftovers(registry) != []
-    assert leftovers(registry) == []
+@pytest.fixture
+def uploads(tmp_path: Path) -> Iterator[Callable[[float], tuple[Uploads, Lease]]]:
+    """Makes the sessions of a server whose uploads may rest for so many seconds."""
+    with Store.open(tmp_path / "root") as store, store.lease("serve") as lease:
+        yield lambda age: (Uploads(10, age, lease.uploads), lease)
 
 
-def test_an_upload_is_used_by_one_request_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_is_used_by_one_request_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, uploads: Callable[[float], tuple[Uploads, Lease]]
+) -> None:
     monkeypatch.setattr("kstore.server.sessions._BUSY_SECONDS", 0.05)
-    uploads = Uploads(10, 3600)
-    upload = uploads.start("app", "sha256")
+    sessions, lease = uploads(3600)
+    upload = sessions.start("app", "sha256", lease)
     refused = []
 
     def second() -> None:
         try:
-            with uploads.use(upload.id, "app"):
+            with sessions.use(upload.id, "app"):
                 pass
         except Refusal as exc:
             refused.append(exc.response.status.value)
 
-    with uploads.use(upload.id, "app"):
+    with sessions.use(upload.id, "app"):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join()
     assert refused == [409]
-    with uploads.use(upload.id, "app"):
+    with sessions.use(upload.id, "app"):
         pass
 
 
-def test_an_upload_in_use_does_not_expire() -> None:
-    uploads = Uploads(10, 0.0)
-    upload = uploads.start("app", "sha256")
+def test_an_upload_in_use_does_not_expire(
+    uploads: Callable[[float], tuple[Uploads, Lease]],
+) -> None:
+    sessions, lease = uploads(0.0)
+    upload = sessions.start("app", "sha256", lease)
+    with sessions.use(upload.id, "app"):
+        sessions.expire()
+        assert len(sessions) == 1
     time.sleep(0.01)
-    with uploads.use(upload.id, "app"):
-        uploads.expire()
-        assert len(uploads) == 1
-    time.sleep(0.01)
-    uploads.expire()
-    assert len(uploads) == 0
+    sessions.expire()
+    assert len(sessions) == 0
+
+
+def test_bytes_that_nobody_says_the_place_of_are_not_put_behind_those_of_another(
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kstore.server.sessions._BUSY_SECONDS", 60.0)  # nobody waits that long
+    location = begin(registry)
+    with registry.dial() as wire:
+        wire.sendall(
+            f"PATCH {location} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\none".encode()
+        )
+        wait_until(lambda: sizes(registry.root) == [3])
+        for method, url in (("PATCH", location), ("PUT", f"{location}?digest={Digest.of(b'two')}")):
+            answer = registry.ask(method, url, b"two")
+            assert (answer.status, answer.code) == (409, "BLOB_UPLOAD_INVALID")
+        wire.sendall(b"-three")
+        assert wire.recv(100).startswith(b"HTTP/1.1 202 ")
+    assert patch(registry, location, b"two", "0-2").status == 416
+    digest = Digest.of(b"one-three")
+    assert registry.ask("PUT", f"{location}?digest={digest}", b"").status == 201
+
+
+def test_a_blob_sent_with_its_post_that_breaks_off_leaves_nothing(registry: LocalRegistry) -> None:
+    with registry.dial() as wire:
+        wire.sendall(
+            f"POST /v2/app/blobs/uploads/?digest={Digest.of(DATA)} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Length: {len(DATA)}\r\n\r\n".encode()
+            + DATA[:100_000]
+        )
+        wait_until(lambda: leftovers(registry) != [])
+    registry.lines(1)
+    assert leftovers(registry) == []
 
 
 def test_clients_may_upload_the_same_blob_at_once(registry: LocalRegistry) -> None:

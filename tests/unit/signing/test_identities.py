@@ -24,6 +24,7 @@ CASES = [
     (MatchExact(), "busybox:1", "busybox:1", True),
     (MatchExact(), "busybox:1", "busybox:2", False),
     (MatchExact(), "busybox:1", "busybox", False),
+    (MatchExact(), "busybox", "busybox", False),
     (MatchExact(), "busybox:1", f"busybox@{D}", False),
     (MatchExact(), f"busybox@{D}", f"busybox@{D}", True),
     (MatchExact(), f"busybox@{D}", f"busybox@{E}", False),

@@ -13,6 +13,7 @@ from kstore.errors import InvalidInputError, PolicyRejectedError, StorageError
 from kstore.image import UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.reference import Named
+from kstore.signature import SIGNATURE_KINDS
 from kstore.signing.policy import FilePolicy
 from kstore.signing.policyfile import parse_policy
 from kstore.signing.rules import TrustRules, signed_by_keys
@@ -297,6 +298,27 @@ def test_require_signed_wants_a_rule_that_looks_at_signatures() -> None:
         FilePolicy([], required=True).check(place.unparsed())
 
 
+@pytest.mark.peer
+def test_one_rule_that_looks_at_signatures_is_enough_for_require_signed(
+    keys: Keys, public: Path
+) -> None:
+    place = Place()
+    policy = rules(only({"type": "insecureAcceptAnything"}, by(public)), required=True)
+    with pytest.raises(PolicyRejectedError, match="a signature is required, and there is none"):
+        policy.check(place.unparsed())
+    place.memory.signatures["a.org/app:1"] = [signature(keys, place.image)]
+    assert policy.check(place.unparsed())
+
+
+@pytest.mark.peer
+def test_a_good_signature_is_not_one_by_a_key_of_another_type(keys: Keys, public: Path) -> None:
+    place = Place()
+    place.memory.signatures["a.org/app:1"] = [signature(keys, place.image)]
+    for kind in ("signedByGPGKeys", "X509Certificates", "signedByX509CAs"):
+        with pytest.raises(PolicyRejectedError, match=f"keys of type {kind} cannot be checked"):
+            rules(only(by(public, keyType=kind))).check(place.unparsed())
+
+
 # ---- indexes
 
 
@@ -318,7 +340,7 @@ def copy(memory: Memory, policy: TrustRules, **options: Any) -> None:
         options.setdefault("platform", Platform("linux", "amd64"))
     copy_image(
         memory.reference("a.org/app:1"),
-        memory.reference("copy", traits=DestinationTraits(signatures=True)),
+        memory.reference("copy", traits=DestinationTraits(signatures=SIGNATURE_KINDS)),
         policy,
         CopyOptions(**options),
     )

@@ -75,11 +75,13 @@ def test_an_image_that_is_meant_goes_with_the_index_and_the_artifact_of_it(store
     put_index(store, index_of([stays]), [stays], "y")
     for number, image in enumerate((gone, stays)):
         put_artifact(store, random_artifact(number, subject=image.raw.descriptor))
+    of_index = put_artifact(store, random_artifact(2, subject=index_of([gone]).descriptor))
     for text in "xy":
         store.untag(named(text))
     assert store.prune(only_images=[gone.id]).deleted == (gone.id,)
     assert store.manifest(index_of([gone]).digest) is None
     assert store.manifest(index_of([stays]).digest) is not None
+    assert store.manifest(of_index.digest) is None
     assert store.referrers(gone.raw.digest) == []
     assert len(store.referrers(stays.raw.digest)) == 1
 

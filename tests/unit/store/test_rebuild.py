@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sqlite3
@@ -10,14 +11,24 @@ from typing import Any
 
 import pytest
 
-from kstore.errors import CancelledError, ConflictError, StorageError, StoreDamagedError
+from kstore.digest import Digest
+from kstore.errors import (
+    CancelledError,
+    ConflictError,
+    NotFoundError,
+    StorageError,
+    StoreDamagedError,
+)
 from kstore.operations.working import make_container
 from kstore.platforms import Platform
 from kstore.store import RebuildReport, Store
 from kstore.store import rebuild as rebuilding
+from kstore.store.layout import REF_NAME
+from kstore.store.reading import read_blob
 from kstore.store.rebuild import rebuild
+from kstore.store.session import Session
 from kstore.streams import Cancel
-from tests.support.images import index_of, random_artifact, random_image
+from tests.support.images import TestImage, index_of, random_artifact, random_image
 from tests.support.scripts import read_line, started
 from tests.support.stores import named, put_artifact, put_image, put_index
 
@@ -97,9 +108,27 @@ def test_all_images_and_names_come_back_without_a_backup(
     damage(root)
     report = rebuild(root)
     assert (report.images, report.names, report.lost_names) == (7, 7, ())
-    assert without_indexes(listed(root)) == without_indexes(before)
+    assert listed(root) == before
     with Store.open(root) as store:
         assert store.check(deep=True).problems == ()
+
+
+def test_an_index_json_of_a_former_version_tells_the_image_that_an_index_led_to(root: Path) -> None:
+    before = filled(root)
+    document = json.loads((root / "index.json").read_bytes())
+    document["annotations"].pop("org.kstore.format")
+    for entry in document["manifests"]:
+        told = entry.pop("annotations", {})
+        if REF_NAME in told:
+            entry["annotations"] = {REF_NAME: told[REF_NAME]}
+    (root / "index.json").write_text(json.dumps(document))
+    with Store.open(root) as store:
+        assert store.check().problems == ()  # and it is written anew
+    assert "org.kstore.format" in (root / "index.json").read_text()
+    (root / "index.json").write_text(json.dumps(document))
+    lose(root)
+    assert rebuild(root).lost_names == ()
+    assert without_indexes(listed(root)) == without_indexes(before)
 
 
 @pytest.mark.parametrize("damage", [lose, scribble], ids=["lost", "scribbled"])
@@ -194,33 +223,161 @@ def test_damaged_and_missing_blobs_leave_their_images_incomplete_and_the_rest_wh
         assert {blob.digest for blob in wanted} == {one.layers[0].digest, two.layers[1].digest}
 
 
-def test_a_name_whose_manifest_is_gone_is_reported_as_lost(root: Path) -> None:
+def test_a_name_of_which_nothing_but_the_name_is_known_is_reported_as_lost(root: Path) -> None:
     filled(root)
     (root / "blobs" / "sha256" / random_image(1).raw.digest.hex).unlink()
-    lose(root)
+    spoil_page("blob")(root)
+    (root / "index.json").unlink()
     report = rebuild(root)
     assert set(report.lost_names) == {named("one"), named("example.com/team/one:v1")}
     assert report.names == 5
 
 
-def test_an_index_json_that_knows_a_lost_name_is_kept(root: Path) -> None:
-    """A manifest that cannot be read today may be readable tomorrow."""
+def rot(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(b"rot")
+
+
+def give_back(root: Path, image: TestImage, *digests: Digest) -> None:
+    for digest in digests:
+        path = root / "blobs" / "sha256" / digest.hex
+        path.unlink(missing_ok=True)
+        path.write_bytes({**image.blobs, image.raw.digest: image.raw.data}[digest])
+
+
+ONE = random_image(1)
+CONFIG = Digest("sha256", ONE.id)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, rot], ids=["gone", "rotten"])
+@pytest.mark.parametrize(
+    "digests",
+    [[ONE.raw.digest], [CONFIG], [ONE.raw.digest, CONFIG]],
+    ids=["manifest", "config", "both"],
+)
+def test_a_name_whose_image_cannot_be_read_stays_and_the_bytes_make_it_whole(
+    root: Path, damage: Callable[[Path], None], digests: list[Digest]
+) -> None:
+    before = filled(root)
+    for digest in digests:
+        damage(root / "blobs" / "sha256" / digest.hex)
+    lose(root)
+    assert rebuild(root).lost_names == ()
+    lose(root)
+    report = rebuild(root)  # and a second time
+    assert (report.names, report.lost_names) == (7, ())
+    with Store.open(root) as store:
+        known = {image.id: image for image in store.images()}
+        if len(digests) == 2:
+            with pytest.raises(StoreDamagedError, match="manifest of 'one' is damaged") as caught:
+                store.find_image("one")
+            assert caught.value.hint == "kstore check --repair"
+        else:
+            assert store.find_image("one").image == known[ONE.id]
+            assert not known[ONE.id].complete
+            assert known[ONE.id].platform == ONE.platform
+        assert store.find_image("two").image.complete
+        assert {blob.digest for blob in store.repairs.damaged_blobs()} >= {digests[0]}
+    give_back(root, ONE, *digests)
+    with Store.open(root) as store:
+        store.check()
+        assert store.check(deep=True).problems == ()
+    assert listed(root) == before
+
+
+def test_what_an_unreadable_manifest_may_need_is_not_removed(root: Path) -> None:
     filled(root)
-    (root / "blobs" / "sha256" / random_image(1).raw.digest.hex).unlink()
-    index = (root / "index.json").read_bytes()
+    (root / "blobs" / "sha256" / ONE.raw.digest.hex).unlink()
+    blobs = {path.name for path in (root / "blobs" / "sha256").iterdir()}
     lose(root)
     rebuild(root)
-    assert (root / "db" / "damaged-index.json").read_bytes() == index
+    told: list[str] = []
+    with Store.open(root, warn=told.append) as store:
+        assert store.prune().blobs_removed == 0
+        assert f"manifest {ONE.raw.digest} cannot be read" in told[0]
+        assert store.remove_name(named("whole")).blobs_removed == 0
+        assert {usage.kind: usage.bytes for usage in store.usage().kinds}["unreferenced"] == 0
+    assert {path.name for path in (root / "blobs" / "sha256").iterdir()} == blobs
+    give_back(root, ONE, ONE.raw.digest)
+    with Store.open(root) as store:
+        store.check()
+        store.prune()
+        assert store.find_image("one").image.complete
+        assert store.check(deep=True).problems == ()
+    left = {path.name for path in (root / "blobs" / "sha256").iterdir()}
+    assert left < blobs | {ONE.raw.digest.hex}, "what belonged to the index without a name is gone"
+
+
+def test_a_name_without_its_manifest_can_be_removed(root: Path) -> None:
+    filled(root)
+    (root / "blobs" / "sha256" / ONE.raw.digest.hex).unlink()
+    lose(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        store.remove_image(ONE.id, force=True)
+        store.prune()
+        assert store.name(named("one")) is None
+        assert store.check(deep=True).problems == ()
+
+
+def test_a_pull_makes_an_image_whole_whose_manifest_could_not_be_read(root: Path) -> None:
+    before = filled(root)
+    for digest in (ONE.raw.digest, CONFIG):
+        (root / "blobs" / "sha256" / digest.hex).unlink()
+    lose(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        put_image(store, ONE, "one")
+        assert store.check(deep=True).problems == ()
+    assert listed(root) == before
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("whole", (3, 4)), ("sparse", (5, 6))])
+def test_a_name_whose_index_is_gone_leads_to_the_same_image(
+    root: Path, name: str, seeds: tuple[int, int]
+) -> None:
+    before = filled(root)
+    index = index_of([random_image(seeds[0]), random_image(seeds[1], platform=FOREIGN)])
+    (root / "blobs" / "sha256" / index.digest.hex).unlink()
+    lose(root)
+    assert rebuild(root).lost_names == ()
+    with Store.open(root) as store:
+        assert store.find_image(name).image.id == random_image(seeds[0]).id
+    if name == "whole":
+        (root / "blobs" / "sha256" / index.digest.hex).write_bytes(index.data)
+        with Store.open(root) as store:
+            store.check()
+            assert store.check(deep=True).problems == ()
+        assert listed(root) == before
+
+
+def test_a_disk_that_fails_while_a_manifest_is_read_again_keeps_its_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = filled(root)
+    lose(root)
+
+    def fail(session: Session, digest: Digest, *, cap: int) -> bytes:
+        if digest == ONE.raw.digest:
+            raise StoreDamagedError(f"blob {digest} cannot be read: Input/output error")
+        return read_blob(session, digest, cap=cap)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rebuilding, "read_blob", fail)
+        assert rebuild(root).lost_names == ()
+    with Store.open(root) as store:
+        assert not store.find_image("one").image.complete
+        store.check()
+        assert store.check(deep=True).problems == ()
+    assert listed(root) == before
 
 
 def test_an_image_whose_config_is_damaged_is_reported(root: Path) -> None:
     filled(root)
-    config = root / "blobs" / "sha256" / random_image(1).id
-    config.chmod(0o600)
-    config.write_bytes(b"rot")
+    rot(root / "blobs" / "sha256" / ONE.id)
     lose(root)
     report = rebuild(root)
-    assert any(str(random_image(1).raw.digest) in text for text in report.not_understood)
+    assert any(str(ONE.raw.digest) in text for text in report.not_understood)
 
 
 @pytest.mark.parametrize("damage", [lose, spoil_page("blob")], ids=["lost", "blob"])
@@ -240,16 +397,47 @@ def test_working_containers_stay(root: Path, damage: Callable[[Path], None]) -> 
         assert all(record.upper.is_dir() for record in found)
 
 
-def test_what_no_blob_tells_is_read_from_the_damaged_database(root: Path) -> None:
+def untold(root: Path) -> list[object]:
+    """What no blob tells but names."""
+    with Store.open(root) as store:
+        return [
+            store._session.db.rows("SELECT name, since FROM protection"),
+            store.signatures(ONE.raw.digest),
+            store._session.db.rows("SELECT * FROM blob_source"),
+        ]
+
+
+def with_more(root: Path) -> list[object]:
     filled(root)
     with Store.open(root) as store:
-        store.protection.add([named("one")])
-        store.add_signatures(random_image(1).raw.digest, [b"signed", b"signed again"])
-    spoil_page("blob")(root)
-    rebuild(root)
+        store.protection.add([named("one"), named("two")])
+        store.add_signatures(ONE.raw.digest, [b"signed", b"signed again"])
     with Store.open(root) as store:
-        assert store.protection.names() == [named("one")]
-        assert store.signatures(random_image(1).raw.digest) == [b"signed", b"signed again"]
+        store.protection.release([named("two")])
+        store.add_signatures(ONE.raw.digest, [b"signed", bytes(range(256))])
+    told = untold(root)
+    assert [len(part) for part in told if isinstance(part, list)] == [1, 3, 3]
+    return told
+
+
+@pytest.mark.parametrize("known", ["the damaged database", "files alone", "an old backup"])
+def test_what_no_blob_tells_is_told_by(root: Path, known: str) -> None:
+    with Store.open(root) as store:
+        put_image(store, ONE, "one", "two")
+        store.protection.add([named("two")])
+        store.prune()
+    before = with_more(root)
+    if known == "the damaged database":
+        (root / "provenance").unlink()
+        spoil_page("blob")(root)
+    elif known == "files alone":
+        lose(root)
+    else:
+        (root / "db" / "kstore.db").unlink()
+    rebuild(root)
+    assert untold(root) == before
+    with Store.open(root) as store:
+        assert store.check(deep=True).problems == ()
 
 
 def test_the_damaged_database_is_kept_with_its_log(root: Path) -> None:
@@ -343,7 +531,7 @@ def test_a_directory_that_is_no_store_is_not_rebuilt(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(ConflictError):
         rebuild(tmp_path)
-    with pytest.raises(StorageError, match="there is no store"):
+    with pytest.raises(NotFoundError, match="there is no store"):
         rebuild(tmp_path / "absent")
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 

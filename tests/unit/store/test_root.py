@@ -9,6 +9,7 @@ import pytest
 
 from kstore.errors import (
     ConflictError,
+    NotFoundError,
     StorageError,
     StoreDamagedError,
     StoreVersionError,
@@ -45,7 +46,7 @@ def test_what_the_user_deleted_by_mistake_is_made_again(root: Path) -> None:
 
 
 def test_a_store_that_does_not_exist_is_not_made_unless_asked(root: Path) -> None:
-    with pytest.raises(StorageError, match="there is no store at"):
+    with pytest.raises(NotFoundError, match="there is no store at"):
         Store.open(root, create=False)
     assert not root.exists()
 
@@ -59,7 +60,7 @@ def test_reading_a_store_that_does_not_exist_finds_it_empty_and_makes_nothing(
     with Store.open(root, read_only=True) as store:
         assert store.images() == []
         assert store.facts().blobs == 0
-        with pytest.raises(StorageError, match="can only be read"), store.lease("x") as lease:
+        with pytest.raises(NotFoundError, match="is no store at"), store.lease("x") as lease:
             lease.put_bytes(b"x", "x/y")
     assert root.exists() is there
     assert not there or list(root.iterdir()) == []

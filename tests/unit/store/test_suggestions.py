@@ -33,12 +33,21 @@ def test_a_near_name_is_offered(store: Store, said: str, meant: str | None) -> N
         assert caught.value.hint == f"did you mean {meant}?"  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("said", ["alpine", "postgres:16", "x" * 200, "0123456789ab"])
+@pytest.mark.parametrize("said", ["alpine", "postgres:16", "x" * 200, "cafe"])
 def test_nothing_near_leads_to_a_pull(store: Store, said: str) -> None:
     put_image(store, random_image(1), "docker.io/library/busybox")
     with pytest.raises(ImageNotFoundError) as caught:
         store.find_image(said)
     assert caught.value.hint == f"kstore pull {said}"
+
+
+@pytest.mark.parametrize(("said", "pullable"), [("0123456789ab", True), ("alpine", False)])
+def test_what_cannot_be_pulled_leads_to_the_list_of_images(
+    store: Store, said: str, pullable: bool
+) -> None:
+    with pytest.raises(ImageNotFoundError) as caught:
+        store.find_image(said, pullable=pullable)
+    assert caught.value.hint == "kstore images"
 
 
 def test_three_names_are_enough(store: Store) -> None:

@@ -32,6 +32,7 @@ from kstore.transports.docker_archive import DockerArchiveTransport
 from tests.support.dockertars import legacy_docker, middle_docker, tar_of
 from tests.support.images import ARM64, TestImage, index_of, random_artifact, random_image
 from tests.support.memory import Arrived, Memory
+from tests.support.sessions import BytesFeed
 
 GZIP = random_image(1)
 PLAIN = random_image(2, compression="none")
@@ -306,7 +307,7 @@ def test_what_an_archive_cannot_hold_is_refused(
         with pytest.raises(UnsupportedError, match="signatures"):
             destination.write_signatures([b"x"])
         with pytest.raises(UnsupportedError, match="in advance"):
-            destination.reuse_blobs([BlobHint(None, None, "x")])
+            destination.write_blob(BytesFeed(GZIP.layers[0], b""), BlobHint(None, None, "x"))
         assert destination.traits.ordered
         assert not destination.traits.concurrent
         assert not destination.traits.indexes

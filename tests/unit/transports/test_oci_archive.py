@@ -301,7 +301,7 @@ def test_after_wrong_bytes_an_archive_cannot_be_finished(
             destination.write_blob(BytesFeed(layer, b"x" * layer.size), hint_of(layer))
         with pytest.raises(CancelledError, match="a blob that failed before"):
             send(destination, ONE)  # a consequence, which must not hide the cause
-    with pytest.raises(IntegrityError, match="cannot be finished"), writer:
+    with pytest.raises(IntegrityError, match="cannot be completed"), writer:
         pass
     assert names(tmp_path) == ["spool"]
 

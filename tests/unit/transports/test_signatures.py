@@ -42,6 +42,8 @@ ONE, TWO = b"\x90one", b"\x90two"
 class Stamp(Signer):
     """Signs by saying what is signed."""
 
+    kind = SimpleSignature.kind
+
     def sign(self, manifest_digest: Digest, docker_reference: str) -> SimpleSignature:
         return SimpleSignature(b"\x90" + f"{manifest_digest} {docker_reference}".encode())
 
@@ -239,9 +241,24 @@ def test_a_registry_beside_which_nothing_can_be_written_is_asked_itself(places: 
         assert destination.traits.signatures
 
 
-def test_a_sigstore_signature_is_not_lost_in_a_place_for_others(places: Places) -> None:
+def test_a_sigstore_signature_is_refused_by_a_place_for_others_before_anything_moves(
+    places: Places,
+) -> None:
     memory = signed_memory()
-    memory.signatures["a.org/app:1"] = [SigstoreSignature(b"{}", {}).to_bytes()]
-    with pytest.raises(UnsupportedError, match="sigstore signatures are not written"):
+    memory.signatures["a.org/app:1"] = [ONE, SigstoreSignature(b"{}", {}).to_bytes()]
+    with pytest.raises(UnsupportedError, match="cannot keep the image's sigstore") as raised:
         copy(memory.reference("a.org/app:1"), places.docker())
-    assert "1" not in places.server.manifests.get("team/app", {})
+    assert "--sigstore-attachments" in str(raised.value.hint)
+    assert not memory.asked("open_blob")
+    assert not places.server.seen("POST")
+    assert not places.server.seen("PUT")
+
+
+def test_nothing_is_signed_in_a_way_that_the_place_does_not_keep(places: Places) -> None:
+    class Seal(Stamp):
+        kind = SigstoreSignature.kind
+
+    memory = Memory({"a.org/app:1": IMAGE})
+    with pytest.raises(UnsupportedError, match="cannot keep sigstore .* so that nothing is signed"):
+        copy(memory.reference("a.org/app:1"), places.docker(), signers=(Seal(),))
+    assert not places.server.seen("POST")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kstore.errors import InvalidReferenceError
+from kstore.errors import ImageNotFoundError, InvalidReferenceError
+from kstore.reference import Named
 from kstore.store import Store
 from kstore.transports.storage import StorageTransport
-from tests.support.images import random_image
-from tests.support.stores import put_image
+from tests.support.images import random_artifact, random_image
+from tests.support.stores import put_artifact, put_image
 
 IMAGE = random_image(1)
 
@@ -90,3 +91,17 @@ def test_an_id_that_could_be_a_name_is_judged_as_an_id(transport: StorageTranspo
     with reference.open_source() as source:
         assert source.reference.docker_reference is None
         assert list(source.reference.policy_namespaces) == [f"[{transport.store.root}]"]
+
+
+@pytest.mark.parametrize("text", ["tools:1", "localhost/tools:1", "quay.io/a/artifact:1"])
+def test_deleting_takes_away_the_name_that_reading_finds(
+    transport: StorageTransport, text: str
+) -> None:
+    put_image(transport.store, random_image(2), "localhost/tools:1", "docker.io/library/tools:1")
+    put_artifact(transport.store, random_artifact(1), "quay.io/a/artifact:1")
+    before = {str(record.name) for record in transport.store.names()}
+    transport.parse_reference(text).delete()
+    (gone,) = before - {str(record.name) for record in transport.store.names()}
+    assert gone == str(Named.parse(text, default_domain="localhost"))
+    with pytest.raises(ImageNotFoundError):
+        transport.parse_reference("localhost/tools:2").delete()

@@ -1,0 +1,51 @@
+"""Copy one image, alone or with what is attached to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kstore.copier import CopyOptions, CopyResult, Facts, copy_image
+from kstore.copier.progress import ProgressSink, ignore
+from kstore.image import TrustPolicy
+from kstore.interfaces import ImageReference
+from kstore.streams import Cancel
+
+__all__ = ["carry"]
+
+
+def carry(
+    source: ImageReference,
+    destination: ImageReference,
+    policy: TrustPolicy,
+    options: CopyOptions,
+    *,
+    with_referrers: bool,
+    facts: Facts | None = None,
+    progress: ProgressSink = ignore,
+    cancel: Cancel | None = None,
+) -> CopyResult:
+    """``copier.copy_image``, and ``with_referrers`` everything that is attached to the image.
+
+    Its digest must not change then, as that is what it is referred to by.  Raises what both steps
+    do; UnsupportedError, before anything moves, where nothing can be attached to an image.
+    """
+    if not with_referrers:
+        return copy_image(
+            source, destination, policy, options, facts=facts, progress=progress, cancel=cancel
+        )
+    from kstore.operations.referrer_places import open_place
+    from kstore.operations.referrers import copy_referrers
+
+    options = replace(options, preserve_digests=True)
+    with open_place(source) as origin, open_place(destination, new=True) as target:
+        result = copy_image(
+            origin.reference,
+            target.reference,
+            policy,
+            options,
+            facts=facts,
+            progress=progress,
+            cancel=cancel,
+        )
+        copy_referrers(origin, target, result, options, progress=progress, cancel=cancel)
+    return result
