@@ -35,6 +35,7 @@ from kstore.errors import (
     StorageFullError,
     StoreDamagedError,
 )
+from kstore.store.filesystem import CHOOSE_ANOTHER, is_on_network, nearest_directory
 
 __all__ = [
     "BALLAST_SIZE",
@@ -69,35 +70,6 @@ _FILES = ("oci-layout", "index.json", "locks", "ballast")
 _MORE_FILES = ("provenance",)
 #: A fresh file system has the first; another process that makes this store, the others.
 _PASSING = ("lost+found", ".oci-layout.", ".index.json.")
-_NETWORK = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "9p",
-        "afs",
-        "coda",
-        "ceph",
-        "fuse.ceph",
-        "fuse.sshfs",
-        "fuse.s3fs",
-        "fuse.gcsfuse",
-        "fuse.rclone",
-        "fuse.glusterfs",
-        "lustre",
-        "beegfs",
-        "gpfs",
-        "gfs2",
-        "ocfs2",
-        "orangefs",
-        "pvfs2",
-    ]
-)
-_MOUNT_TABLE = Path("/proc/self/mountinfo")
-_CHOOSE = "choose another directory with --root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +158,7 @@ class Root:
 
     def _file_system(self) -> os.statvfs_result:
         with storage_errors(f"measure free space of {self.path}"):
-            return os.statvfs(_nearest(self.path))
+            return os.statvfs(nearest_directory(self.path))
 
     @property
     def _spares(self) -> list[Path]:
@@ -244,7 +216,7 @@ def open_root(
             return Root(path, read_only=True)
         elif not create:
             raise no_store(path)
-        network = _is_on_network(path, network_ok, warn)
+        network = is_on_network(path, network_ok, warn)
         if not there:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = Root(path, not os.access(path, os.W_OK | os.X_OK), network)
@@ -256,7 +228,7 @@ def open_root(
             raise no_store(path)
         elif root.read_only:
             raise StorageError(
-                f"there is no store at {path}, and none can be made there", hint=_CHOOSE
+                f"there is no store at {path}, and none can be made there", hint=CHOOSE_ANOTHER
             )
         if not root.read_only:
             complete_root(root)
@@ -265,24 +237,19 @@ def open_root(
 
 def no_store(path: Path) -> NotFoundError:
     """What is said where a command needs a store that is not there."""
-    return NotFoundError(f"there is no store at {path}", hint=_CHOOSE)
+    return NotFoundError(f"there is no store at {path}", hint=CHOOSE_ANOTHER)
 
 
 def _check_owner(path: Path) -> None:
     facts = path.stat()
     if not stat.S_ISDIR(facts.st_mode):
-        raise StorageError(f"{path} is not a directory", hint=_CHOOSE)
+        raise StorageError(f"{path} is not a directory", hint=CHOOSE_ANOTHER)
     if facts.st_uid != os.geteuid():
         as_them = "run kstore as its user, without sudo, or " if os.geteuid() == 0 else ""
         raise StorageError(
             f"{path} belongs to {_user(facts.st_uid)}, and this is {_user(os.geteuid())}",
-            hint=f"{as_them}{_CHOOSE}; --additional-store reads a store of somebody else",
+            hint=f"{as_them}{CHOOSE_ANOTHER}; --additional-store reads a store of somebody else",
         )
-
-
-def _nearest(path: Path) -> Path:
-    """The directory that is there and nearest to ``path``, above it if it has to be."""
-    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _user(uid: int) -> str:
@@ -294,43 +261,6 @@ def _user(uid: int) -> str:
         return f"user {uid}"
 
 
-def _is_on_network(path: Path, allowed: bool, warn: Callable[[str], None] | None) -> bool:
-    """Refuse network file systems, unless ``allowed``: their locks and shared memory do not hold
-    what they promise."""
-    kind = file_system_kind(_nearest(path))
-    if kind in _NETWORK and not allowed:
-        raise StorageError(
-            f"{path} is on a network file system ({kind})",
-            hint=f"{_CHOOSE}; a store there can be read with --additional-store, and with"
-            " --unsafe-network-fs also written, by one machine at a time",
-        )
-    if warn is None or kind is None:
-        return kind in _NETWORK
-    if kind in _NETWORK:
-        warn(
-            f"{path} is on a network file system ({kind}); two machines that write to it at once"
-            " can destroy it"
-        )
-    elif kind.startswith("fuse"):
-        warn(f"{path} is on {kind}; whether files survive a crash depends on its driver")
-    return kind in _NETWORK
-
-
-def file_system_kind(path: Path, table: Path = _MOUNT_TABLE) -> str | None:
-    """The type of the file system ``path`` is on, as the mount table spells it, else None."""
-    device = path.stat().st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    try:
-        lines = table.read_text(errors="replace").splitlines()
-    except OSError:
-        return None  # no /proc: nothing to go by
-    for line in lines:
-        fields, _, rest = line.partition(" - ")
-        if fields.split(" ", 3)[2:3] == [wanted]:
-            return rest.split(" ", 1)[0]
-    return None
-
-
 def _check_content(root: Root, lost_ok: bool) -> bool:
     """Whether there is a store already; ConflictError if there is something else."""
     if root.database.exists():
@@ -339,7 +269,9 @@ def _check_content(root: Root, lost_ok: bool) -> bool:
     ours = {name for name in (*_DIRECTORIES, *_FILES, *_MORE_FILES) if "/" not in name}
     if names - ours or (names and "locks" not in names):
         what = "an OCI image layout" if "oci-layout" in names else "not empty and not a store"
-        raise ConflictError(f"{root.path} is {what}; kstore does not write into it", hint=_CHOOSE)
+        raise ConflictError(
+            f"{root.path} is {what}; kstore does not write into it", hint=CHOOSE_ANOTHER
+        )
     blobs = root.path / "blobs" / "sha256"
     if blobs.is_dir() and any(blobs.iterdir()):
         if lost_ok:

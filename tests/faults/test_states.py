@@ -126,7 +126,9 @@ def test_a_store_of_somebody_else_is_refused(operation: Operation, scene: Scene)
 
 @operations
 def test_a_store_on_a_network_file_system_is_refused(operation: Operation, scene: Scene) -> None:
-    prelude = "from kstore.store import root; root.file_system_kind = lambda path: 'nfs4'"
+    prelude = (
+        "from kstore.store import filesystem; filesystem.file_system_kind = lambda path: 'nfs4'"
+    )
     with scene.place() as place:
         operation.prepare(place)
         before = files(place.root)

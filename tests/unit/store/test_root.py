@@ -15,12 +15,16 @@ from kstore.errors import (
     StoreVersionError,
 )
 from kstore.store import Store
+from kstore.store.filesystem import file_system_kind
 from kstore.store.rebuild import rebuild
-from kstore.store.root import BALLAST_SIZE, file_system_kind
+from kstore.store.root import BALLAST_SIZE
 from kstore.store.schema import SCHEMA_VERSION
 from tests.support.images import random_image, write_oci_layout
 from tests.support.scripts import finished
 from tests.support.stores import put_image
+
+#: Who tells what file system a store is on.
+KIND = "kstore.store.filesystem.file_system_kind"
 
 
 def test_a_new_store_has_the_documented_layout(root: Path) -> None:
@@ -119,7 +123,7 @@ def test_the_root_of_another_user_is_refused_even_for_root(root: Path) -> None:
 
 def test_network_file_systems_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in ("nfs4", "cifs", "9p"):
-        monkeypatch.setattr("kstore.store.root.file_system_kind", lambda path, kind=kind: kind)
+        monkeypatch.setattr(KIND, lambda path, kind=kind: kind)
         with pytest.raises(StorageError, match=f"network file system \\({kind}\\)") as caught:
             Store.open(root)
         assert "--additional-store" in (caught.value.hint or "")
@@ -134,7 +138,7 @@ def journal_of(store: Store) -> str:
 def test_a_network_file_system_is_used_at_the_users_risk_without_shared_memory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kstore.store.root.file_system_kind", lambda path: "nfs4")
+    monkeypatch.setattr(KIND, lambda path: "nfs4")
     warnings: list[str] = []
     with Store.open(root, network_ok=True, warn=warnings.append) as store:
         assert journal_of(store) == "delete"
@@ -173,7 +177,7 @@ def test_a_store_that_moves_to_a_network_file_system_and_back_changes_its_journa
     finished(code, str(root))
     assert log.stat().st_size > 0
     with monkeypatch.context() as moved:
-        moved.setattr("kstore.store.root.file_system_kind", lambda path: "nfs4")
+        moved.setattr(KIND, lambda path: "nfs4")
         with Store.open(root, network_ok=True) as store:
             assert journal_of(store) == "delete"
             assert not log.exists()
@@ -185,7 +189,7 @@ def test_a_store_that_moves_to_a_network_file_system_and_back_changes_its_journa
 
 
 def test_fuse_is_used_with_a_warning(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kstore.store.root.file_system_kind", lambda path: "fuse.bindfs")
+    monkeypatch.setattr(KIND, lambda path: "fuse.bindfs")
     warnings: list[str] = []
     Store.open(root, warn=warnings.append).close()
     assert len(warnings) == 1
