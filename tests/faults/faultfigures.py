@@ -163,7 +163,7 @@ def hostile(tell: Tell) -> Iterator[str]:
     tried = Counter(kinds[case.attrib["name"].partition("[")[0]] for case in cases)
     wrong = sum(case.find("failure") is not None for case in cases)
     texts = [f"{tried[kind]} {kind}" for kind in kinds.values()]
-    yield f"Hostile input: {', '.join(texts)}; together {tried.total()}, taken or harmful: {wrong}."
+    yield f"Hostile input: {', '.join(texts)}; together {tried.total()}, harmful: {wrong}."
 
 
 def fuzzing(tell: Tell) -> Iterator[str]:
