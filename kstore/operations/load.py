@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from kstore.errors import (
 from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.manifest import RawManifest, parse_image
+from kstore.operations.attached import Place
 from kstore.operations.carry import carry
 from kstore.operations.containers import Offered, images_in
 from kstore.operations.copy import layer_facts
@@ -96,41 +98,41 @@ def load_images(
     """
     options = options or LoadOptions()
     spool = transports.settings.spool_dir
-    with images_in(source, spool_dir=spool, cancel=cancel) as found:
+    with images_in(source, spool_dir=spool, cancel=cancel) as found, ExitStack() as stack:
         offered = [image for image in found if not image.attached]
         if not offered:
             raise ImageNotFoundError(f"{_place(source)} holds no image")
-        if options.with_referrers:
-            _require_place(offered[0])
+        # All of them are in one place: what is attached to which is found out once.
+        place = stack.enter_context(_open_place(offered[0])) if options.with_referrers else None
         if not options.clobber:
             _refuse_moves(store, offered)
         for image in offered:
             try:
-                yield _load(store, transports, image, options, progress, cancel)
+                yield _load(store, transports, image, place, options, progress, cancel)
             except OF_ONE_IMAGE as error:
                 if len(offered) == 1:
                     raise
                 yield NotLoaded(_shown(image.reference), image.names, error)
 
 
-def _require_place(image: Offered) -> None:
-    """Refuse a format in which nothing can be attached to images, before anything is loaded."""
+def _open_place(image: Offered) -> AbstractContextManager[Place]:
+    """What is attached to images there; UnsupportedError for a format in which nothing can be."""
     from kstore.operations.referrer_places import open_place
 
-    with open_place(image.reference):
-        pass
+    return open_place(image.reference)
 
 
 def _load(
     store: Store,
     transports: Transports,
     image: Offered,
+    place: Place | None,
     options: LoadOptions,
     progress: ProgressSink,
     cancel: Cancel | None,
 ) -> Loaded:
     before = {name: image_named(store, name) for name in image.names}
-    digest = _copied(transports, image, options, progress, cancel).raw.digest
+    digest = _copied(transports, image, place, options, progress, cancel).raw.digest
     if image.names:
         image_id = image_named(store, image.names[0])
     else:
@@ -147,6 +149,7 @@ def _load(
 def _copied(
     transports: Transports,
     image: Offered,
+    place: Place | None,
     options: LoadOptions,
     progress: ProgressSink,
     cancel: Cancel | None,
@@ -159,7 +162,7 @@ def _copied(
             destination,
             options.policy,
             CopyOptions(parallel=options.parallel, images_only=True, instances=instances),
-            with_referrers=options.with_referrers,
+            attached=place,
             facts=layer_facts(destination),
             progress=progress,
             cancel=cancel,

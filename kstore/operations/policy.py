@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kstore.blobs import replace_file
-from kstore.errors import ConflictError, InvalidInputError, NotFoundError
+from kstore.errors import ConflictError, InvalidInputError, NotFoundError, StorageError
 from kstore.formats.spool import file_errors
 from kstore.interfaces import ImageReference
 from kstore.signing.policy import FilePolicy, read_policy_file
@@ -119,10 +119,15 @@ def change_policy(
             hint="run the command again",
         )
     target = file.resolve()
-    with file_errors(f"write the trust policy {file}"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        mode = target.stat().st_mode & 0o777 if data is not None else 0o644
-        replace_file(target, text.encode(), mode=mode)
+    try:
+        with file_errors(f"write the trust policy {file}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            mode = target.stat().st_mode & 0o777 if data is not None else 0o644
+            replace_file(target, text.encode(), mode=mode)
+    except StorageError as exc:
+        if file != files[0]:  # the machine's, of whose rules a new one would have none
+            exc.hint = f"install -D {file} {files[0]} makes one of your own, which counts instead"
+        raise
     return PolicyChange(file, created=data is None)
 
 

@@ -99,8 +99,9 @@ def sync_images(
 
     ``sync_places`` tells which images these are, and what they are called there.  One whose
     manifest is there already is not copied; the policy is asked about it all the same, and where it
-    looks at signatures, those that the destination lacks are brought.  A failure is a result; it is
-    the last one, but for images that were on their way, unless ``options.keep_going``.
+    looks at signatures, or with referrers, signatures that the destination lacks are brought.  A
+    failure is a result; it is the last one, but for images that were on their way, unless
+    ``options.keep_going``.
 
     Raises what ``find_images`` and ``destination_text`` raise, ImageNotFoundError if no tag is
     wanted, ConflictError if two images would get one name, and UnsupportedError if what is attached

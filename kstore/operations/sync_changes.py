@@ -75,15 +75,14 @@ def lacks_anything(
     something that is attached to it.
 
     ``policy`` is asked once more: whoever tightened it, or took a key away, must hear of images
-    that it does not admit any more.  Signatures are compared where it may look at them.  Raises
-    PolicyRejectedError, and what reading does.
+    that it does not admit any more.  Signatures are compared where it may look at them, and
+    ``with_referrers``.  Raises PolicyRejectedError, and what reading does.
     """
-    asked = policy.may_refuse(source)
-    if not (asked or with_referrers):
+    if not (with_referrers or policy.may_refuse(source)):
         return False
     with source.open_source() as session:
         selection = select(session, policy, copying)
-        if asked and not copying.remove_signatures and _lacks_signatures(selection, destination):
+        if not copying.remove_signatures and _lacks_signatures(selection, destination):
             return True
         result = CopyResult(selection.top, selection.via)
     if not with_referrers:

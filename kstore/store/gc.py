@@ -97,7 +97,6 @@ def prune(
         return PruneReport(already_running=True)
     with lock:
         _check_trustworthy(session)
-        _tell_of_unread(session)
         garbage = session.freeing(
             lambda: _delete_rows(
                 session,
@@ -143,15 +142,6 @@ def _check_trustworthy(session: Session) -> None:
         )
 
 
-def _tell_of_unread(session: Session) -> None:
-    unread = unread_manifest(session.db)
-    if unread is not None:
-        session.warn(
-            f"manifest {unread} cannot be read, and might need any blob, so none is removed;"
-            " kstore check --repair fetches it again"
-        )
-
-
 def _delete_rows(
     session: Session,
     retention: Retention,
@@ -171,7 +161,13 @@ def _delete_rows(
             writer.drop_name(str(record.name), session.command)
             garbage.names.append(record.name)
         chosen = None if only is None else json.dumps(sorted(only))
-        writer.execute(_REACHABLE, {"only": chosen, "unread": unread_manifest(writer)})
+        unread = unread_manifest(writer, nameless=only is not None)
+        if unread is not None:
+            session.warn(
+                f"manifest {unread} cannot be read, and might need any blob, so none is removed;"
+                " kstore check --repair fetches it again"
+            )
+        writer.execute(_REACHABLE, {"only": chosen, "unread": unread})
         for name in writer.column(f"SELECT name FROM name WHERE target {_LOST}"):  # noqa: S608
             writer.drop_name(name, session.command)
         _delete_unreachable(writer, garbage)

@@ -290,7 +290,7 @@ class Lease:
             self.hold(writer, (blob.digest for blob in blobs))
             if origin is not None:
                 writer.put_source((blob.digest for blob in blobs), *origin)
-        if origin is not None:
+        if origin is not None and origin[0]:  # what was uploaded came from nowhere
             from kstore.store.provenance import note_origin
 
             note_origin(self._session, *origin, writer.now, (blob.digest for blob in blobs))

@@ -149,7 +149,7 @@ def recorded(session: Session) -> Provenance:
     found = Provenance()
     with session.db.snapshot():
         for digest, registry, repository, at in session.db.rows(
-            "SELECT digest, registry, repository, last_ok FROM blob_source"
+            "SELECT digest, registry, repository, last_ok FROM blob_source WHERE registry <> ''"
             " ORDER BY registry, repository, last_ok, digest"
         ):
             found.origins[digest, registry, repository] = at
@@ -187,7 +187,7 @@ def _take(line: bytes, found: Provenance) -> None:
                 signatures.append(data)
             return
         registry, repository, at = told["registry"], told["repository"], told["at"]
-        Named.parse(f"{registry or 'localhost'}/{repository}")
+        Named.parse(f"{registry}/{repository}")
         if not (isinstance(at, int) and 0 <= at < _LATEST):
             return
         for text in told["blobs"]:

@@ -13,32 +13,30 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from kstore import mediatypes as mt
 from kstore.blobs import fsync_directory, storage_errors
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, IntegrityError, KstoreError, StorageError
+from kstore.errors import BlobNotFoundError, KstoreError, StorageError
 from kstore.manifest import MAX_MANIFEST_SIZE, Manifest, RawManifest, parse_index
 from kstore.reference import Named
 from kstore.store import schema
-from kstore.store.catalog import NameRow, Writer
+from kstore.store.catalog import Writer
 from kstore.store.containers import recover_rows
 from kstore.store.database import Database, database_errors, set_journal
 from kstore.store.examine import Reading, examine
 from kstore.store.fingerprints import BlobReader
-from kstore.store.incomplete import document_without_config, put_unread
+from kstore.store.incomplete import document_without_config
 from kstore.store.locks import LockClass, LockFile
-from kstore.store.naming import choose_member
 from kstore.store.publish import Document, put_document, read_document
 from kstore.store.reading import read_blob
 from kstore.store.reports import RebuildReport
+from kstore.store.restore import drop_remains, put_names, put_rows, put_unread_manifests
 from kstore.store.root import Root, open_root, remove_drafts
 from kstore.store.salvage import Evidence, gather
 from kstore.store.session import Session
-from kstore.store.signatures import put_signatures
 from kstore.streams import Cancel
 
 __all__ = ["rebuild"]
@@ -144,7 +142,7 @@ class _Rebuilding:
         self._unreadable: list[str] = []
         self._restored = 0
         self._lost: list[Named] = []
-        self._wanted = self._wanted_names()
+        self._wanted = evidence.wanted_names()
         self._names: dict[Digest, list[Named]] = {}
         for name, row in self._wanted.items():
             self._names.setdefault(row.target, []).append(name)
@@ -157,11 +155,11 @@ class _Rebuilding:
             self._correct_blobs(writer)
             for document in documents:
                 self._put(writer, document)
-            self._put_unread(writer)
-            self._put_rows(writer)
+            put_unread_manifests(self._session, writer, self._evidence, self._bad)
+            put_rows(writer, self._evidence)
             recover_rows(self._session, writer)
-            self._put_names(writer)
-            self._drop_remains(writer)
+            self._restored, self._lost = put_names(self._session, writer, self._wanted)
+            drop_remains(writer)
             writer.execute(
                 "UPDATE meta SET value = ? WHERE key = 'generation'",
                 [str(self._evidence.generation + 1)],
@@ -251,91 +249,6 @@ class _Rebuilding:
     def _want(self, writer: Writer, blob: Descriptor) -> None:
         writer.put_unusable_blob(blob, "suspect" if blob.digest in self._bad else "missing")
 
-    def _put_unread(self, writer: Writer) -> None:
-        """What index.json shows and cannot be read keeps its names, and may be fetched again."""
-        lists = self._evidence.complete
-        for found in lists:
-            for digest, entry in found.entries.items():
-                wanted = found is lists[-1] or digest in self._names
-                if wanted and not _has_manifest(writer, digest):
-                    state = "suspect" if digest in self._bad else "missing"
-                    put_unread(self._session, writer, entry, state)
-
-    # ---- what no blob tells
-
-    def _put_rows(self, writer: Writer) -> None:
-        protected = self._evidence.complete[-1].protected if self._evidence.complete else None
-        if protected is not None:
-            writer.execute("DELETE FROM protection")
-            for name, since in protected.items():
-                writer.execute("INSERT INTO protection VALUES (?, ?)", [str(name), since])
-        for table, rows in self._evidence.rows.items():
-            for row in rows:
-                places = ", ".join("?" * len(row))
-                # One that contradicts the schema, or names a blob that is gone, tells nothing.
-                with contextlib.suppress(sqlite3.Error):
-                    writer.execute(f"INSERT OR IGNORE INTO {table} VALUES ({places})", row)  # noqa: S608
-        for origin, at in self._evidence.provenance.origins.items():
-            row = (*origin, at)
-            with contextlib.suppress(sqlite3.Error):
-                writer.execute("INSERT OR IGNORE INTO blob_source VALUES (?, ?, ?, ?)", row)
-        for manifest, signatures in self._evidence.provenance.signatures.items():
-            with contextlib.suppress(sqlite3.Error, IntegrityError):
-                put_signatures(writer, {manifest: signatures})
-
-    def _put_names(self, writer: Writer) -> None:
-        """Every name means what the last one that knew it said."""
-        wanted = self._wanted
-        before = set(map(Named.parse, writer.column("SELECT name FROM name")))
-        for name in before - set(wanted):
-            writer.execute("DELETE FROM protection WHERE name = ?", [str(name)])
-            writer.drop_name(str(name), self._session.command)
-        for name, row in wanted.items():
-            # Without an index, its name means the image that it led to.
-            target = next(filter(partial(_has_manifest, writer), (row.target, row.manifest)), None)
-            if target is None:
-                self._lost.append(name)
-                continue
-            manifest: Digest | None = target
-            if _is_index(writer, target):
-                chosen = row.manifest if _has_manifest(writer, row.manifest) else None
-                manifest = chosen or choose_member(writer, target)
-            via = row.via if _has_manifest(writer, row.via) else None
-            writer.move_name(name, NameRow(target, manifest, via), self._session.command)
-            self._restored += 1
-        writer.execute("DELETE FROM protection WHERE name NOT IN (SELECT name FROM name)")
-
-    def _wanted_names(self) -> dict[Named, NameRow]:
-        lists = self._evidence.complete
-        wanted = dict(lists[-1].names) if lists else {}
-        if lists and not lists[-1].exact:
-            for older in lists[:-1]:
-                for name, row in older.names.items():
-                    shown = wanted.get(name)
-                    if shown is not None and shown.target == row.manifest:
-                        wanted[name] = row
-        if self._evidence.leftover is not None:
-            wanted |= self._evidence.leftover.names
-        return wanted
-
-    def _drop_remains(self, writer: Writer) -> None:
-        """Forget what a backup still knew and is gone: removed since, or lost without a trace."""
-        writer.execute(
-            "DELETE FROM manifest WHERE digest IN (SELECT digest FROM blob WHERE state = 'missing')"
-            " AND NOT EXISTS (SELECT 1 FROM name n WHERE manifest.digest"
-            "   IN (n.target, n.manifest, n.via))"
-        )
-        writer.execute(
-            "DELETE FROM image WHERE id NOT IN"
-            " (SELECT image_id FROM manifest WHERE image_id IS NOT NULL)"
-        )
-        writer.execute(
-            "DELETE FROM blob WHERE state <> 'present' AND digest NOT IN (SELECT digest FROM"
-            " manifest) AND digest NOT IN (SELECT child FROM edge WHERE role IN ('config','layer'))"
-        )
-        for image_id in writer.column("SELECT id FROM image"):
-            writer.measure_image(image_id)
-
     def _report(self) -> RebuildReport:
         images, blobs, damaged = self._session.db.row(
             "SELECT (SELECT count(*) FROM image), count(*), coalesce(sum(state <> 'present'), 0)"
@@ -366,13 +279,3 @@ def _received(
         with contextlib.suppress(KstoreError):
             raws.append(RawManifest.receive(data, media_type, digest))
     return raws
-
-
-def _is_index(writer: Writer, digest: Digest) -> bool:
-    return writer.column("SELECT kind FROM manifest WHERE digest = ?", [str(digest)]) == ["index"]
-
-
-def _has_manifest(writer: Writer, digest: Digest | None) -> bool:
-    return digest is not None and bool(
-        writer.column("SELECT 1 FROM manifest WHERE digest = ?", [str(digest)])
-    )

@@ -86,6 +86,17 @@ class Evidence:
         lists = [*self.complete, *([self.leftover] if self.leftover else [])]
         return max((found.generation for found in lists), default=0)
 
+    def wanted_names(self) -> dict[Named, NameRow]:
+        """Every name with what the last one that knew it said it means."""
+        wanted = dict(self.complete[-1].names) if self.complete else {}
+        if self.complete and not self.complete[-1].exact:
+            for older in self.complete[:-1]:
+                for name, row in older.names.items():
+                    shown = wanted.get(name)
+                    if shown is not None and shown.target == row.manifest:
+                        wanted[name] = row
+        return wanted | (self.leftover.names if self.leftover is not None else {})
+
 
 def gather(root: Root) -> Evidence:
     """Look at everything that is there; nothing is changed."""

@@ -27,19 +27,25 @@ class Swept:
     busy: int = 0
 
 
-def unread_manifest(reader: Database | Writer) -> str | None:
-    """A manifest that nobody could read since the database was made: it may need any blob."""
+def unread_manifest(reader: Database | Writer, *, nameless: bool) -> str | None:
+    """A manifest that nobody could read since the database was made: it may need any blob.
+
+    One that no name and no container leads to only counts if ``nameless`` ones do.
+    """
     rows = reader.rows(
         "SELECT m.digest FROM blob b JOIN manifest m ON m.digest = b.digest"
-        " WHERE b.state <> 'present' AND m.annotations = ? LIMIT 1",
-        [UNREAD],
+        " WHERE b.state <> 'present' AND m.annotations = ?"
+        "  AND (? OR m.digest IN (SELECT manifest FROM container)"
+        "   OR EXISTS (SELECT 1 FROM name n WHERE m.digest IN (n.target, n.manifest, n.via)))"
+        " LIMIT 1",
+        [UNREAD, nameless],
     )
     return rows[0][0] if rows else None
 
 
 def delete_unused_blobs(writer: Writer, candidates: Iterable[str]) -> set[Digest]:
     """Delete the rows of those ``candidates`` that nothing needs; return them."""
-    if unread_manifest(writer) is not None:
+    if unread_manifest(writer, nameless=True) is not None:
         return set()
     deleted = writer.column(
         "DELETE FROM blob WHERE digest IN (SELECT value FROM json_each(?))"

@@ -124,7 +124,7 @@ def attached_names(session: Session) -> set[str]:
 
 def other_roots(session: Session) -> list[str]:
     """What is needed although no name leads there: by running operations, and by containers."""
-    held = "lease_ref" if unread_manifest(session.db) is None else "blob"
+    held = "lease_ref" if unread_manifest(session.db, nameless=False) is None else "blob"
     rows = session.db.rows(f"SELECT DISTINCT digest FROM {held}")  # noqa: S608
     containers = ContainerTable(session).all()
     return [row[0] for row in rows] + [str(c.manifest) for c in containers if c.manifest]

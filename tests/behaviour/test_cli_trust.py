@@ -259,7 +259,7 @@ def test_policy_set_tells_of_a_rule_that_skopeo_would_refuse(
     result = run("--root", root, "policy", "set", *words)
     assert (result.code, "podman and skopeo refuse a policy" in result.err) == (0, refused)
     theirs = subprocess.run(
-        [skopeo, "--policy", file, "copy", "docker-archive:/nowhere", "dir:/nowhere"],
+        [skopeo, "--policy", file, "copy", f"docker-archive:{tmp_path}/x", f"dir:{tmp_path}/y"],
         capture_output=True,
         timeout=60,
     )

@@ -76,7 +76,7 @@ class SocksProxy:
             host = address.decode() if kind == 3 else str(ipaddress.ip_address(address))
             self.asked.append(f"{host}:{port}")
             # The address of the proxy's own end, of whichever kind.
-            peer.sendall(bytes([5, self._answer, 0, 3, 2]) + b"me" + bytes(2))
+            peer.sendall(bytes([5, self._answer, 0, 3, 5]) + b"proxy" + bytes(2))
             if self._answer == 0:
                 self._pass_on(peer)
 

@@ -55,7 +55,7 @@ _ORDERS: Mapping[str, Callable[[ImageSummary], Any] | None] = {
     "--all",
     is_flag=True,
     expose_value=False,
-    help="Every image: what is listed anyway, and elsewhere only with this",
+    help="Nothing more: every image is listed anyway, as docker and podman do with this",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only image IDs, each once")
 @no_trunc_option

@@ -57,7 +57,8 @@ def command(
     """Offer the store's images as a registry, until Ctrl-C.
 
     The first line on standard output is 'listening on http://HOST:PORT'; requests are told on
-    standard error.  It speaks plain HTTP: put a proxy with TLS before it on a network.
+    standard error.  It speaks plain HTTP: put a proxy with TLS before it on a network.  An upload
+    that breaks off, be it by the end of the server, can go on there, or at the next one.
     """
     from kstore.operations.serve import serve_store
     from kstore.server import ServeSettings

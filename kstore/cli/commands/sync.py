@@ -114,8 +114,8 @@ def command(
     DESTINATION, docker://REGISTRY[/PATH], oci:DIR, dir:DIR or kstore:[PREFIX], an image is called
     by the last part of its repository and its tag.  Prints what became of each.
 
-    The trust policy is asked about every image, also about those that are there already; where it
-    looks at signatures, those that were added since are brought.
+    The trust policy is asked about every image, also about those that are there already.  Where it
+    looks at signatures, and with --with-referrers, those that were added since are brought.
     """
     from kstore.cli.progress import displayed
     from kstore.cli.transfers import COPYING

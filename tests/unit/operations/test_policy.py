@@ -108,6 +108,14 @@ def test_a_policy_that_must_not_be_written_is_named(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_text(json.dumps({"default": REJECT}))
     os.chmod(file.parent, 0o500)  # noqa: PTH101
-    with pytest.raises(StorageError, match="cannot write the trust policy"):
+    with pytest.raises(StorageError, match="cannot write the trust policy") as caught:
         change(file, None, NewRule("accept"))
+    assert caught.value.hint is None
+    own = tmp_path / "home/policy.json"
+    with pytest.raises(StorageError) as caught:
+        change_policy([own, file], None, NewRule("accept"), validate_policy_scope)
+    assert (
+        caught.value.hint == f"install -D {file} {own} makes one of your own, which counts instead"
+    )
+    assert not own.parent.exists()
     assert json.loads(file.read_text()) == {"default": REJECT}

@@ -207,8 +207,17 @@ def test_an_image_that_is_there_is_not_read_where_everything_is_accepted(
     assert len(faulty.seen("GET", "/manifests/")) == read
 
 
-def test_a_signature_that_was_added_later_is_brought_if_the_policy_looks_at_signatures(
-    root: Path, registry: LocalRegistry, tmp_path: Path
+@pytest.mark.parametrize(
+    ("checked", "with_referrers", "brought"),
+    [(True, False, True), (False, True, True), (False, False, False)],
+)
+def test_a_signature_that_was_added_later_is_brought_to_those_who_ask_for_signatures(
+    root: Path,
+    registry: LocalRegistry,
+    tmp_path: Path,
+    checked: bool,
+    with_referrers: bool,
+    brought: bool,
 ) -> None:
     private, public = key_pair("ec")
     (tmp_path / "key.pub").write_bytes(public)
@@ -218,15 +227,15 @@ def test_a_signature_that_was_added_later_is_brought_if_the_policy_looks_at_sign
         "signedIdentity": {"type": "matchRepository"},
     }
     digest, source = OTHER.raw.digest, f"docker://{registry.host}/{PATH}:2"
+    trust = policy(tmp_path, wanted if checked else {"type": "insecureAcceptAnything"})
+    wishes: dict[str, Any] = {"policy": trust, "with_referrers": with_referrers}
     told = []
     for _ in range(2):
         made = sign(private, None, digest, f"{registry.host}/{PATH}:2")
         with RegistryClient(registry.host, RegistrySettings(tls_verify=False)) as client:
             attach_signatures(client, PATH, digest, [made.to_bytes()])
         for _ in range(2):
-            told += statuses(
-                sync(root, source, "kstore:", attachments=True, policy=policy(tmp_path, wanted))
-            )
-    assert told == ["copied", "unchanged"] * 2
+            told += statuses(sync(root, source, "kstore:", attachments=True, **wishes))
+    assert told == ["copied", "unchanged", "copied" if brought else "unchanged", "unchanged"]
     with Store.open(root) as store:
-        assert len(store.signatures(digest)) == 2
+        assert len(store.signatures(digest)) == 1 + brought

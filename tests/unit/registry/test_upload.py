@@ -25,6 +25,8 @@ from tests.unit.registry.conftest import ClientFactory, always
 DATA = random.Random(3).randbytes(3_000_000)
 BLOB = Descriptor("x/y", Digest.of(DATA), len(DATA))
 PATH = "team/app"
+#: The connection breaks before there is an answer.
+BROKEN = Fault(swallow=0)
 
 
 class Opened:
@@ -112,6 +114,34 @@ def test_an_upload_the_registry_forgot_starts_again(
     assert arrived(server)
     assert opened.offsets == [0, 0]
     assert len(server.seen("POST", "/uploads/")) == 2
+
+
+def test_a_registry_that_cannot_be_asked_at_first_is_asked_again(
+    server: FaultServer, client: RegistryClient
+) -> None:
+    server.fault(Fault(swallow=1_300_000), "PATCH")
+    server.fault(BROKEN, "GET", "/uploads/", times=2)
+    opened = Opened()
+    client.upload_blob(PATH, BLOB, opened)
+    assert arrived(server)
+    assert opened.offsets == [0, 1_300_000]
+    assert len(server.seen("POST", "/uploads/")) == 1
+
+
+def test_a_finished_blob_is_recognised_when_the_registry_is_back(
+    server: FaultServer, client: RegistryClient
+) -> None:
+    def store() -> None:
+        server.blobs.setdefault(PATH, {})[str(BLOB.digest)] = DATA
+        server.uploads.clear()
+
+    server.fault(Fault(swallow=0, act=store), "PUT")
+    server.fault(BROKEN, "HEAD", "/blobs/")
+    server.fault(BROKEN, "GET", "/uploads/")
+    opened = Opened()
+    client.upload_blob(PATH, BLOB, opened)
+    assert opened.offsets == [0]
+    assert len(server.seen("HEAD", "/blobs/")) == 2
 
 
 def test_a_disagreement_on_the_offset_is_settled_by_asking_again(

@@ -282,6 +282,9 @@ def test_a_name_whose_image_cannot_be_read_stays_and_the_bytes_make_it_whole(
     with Store.open(root) as store:
         store.check()
         assert store.check(deep=True).problems == ()
+        manifest = store.manifest(ONE.raw.digest)
+        assert manifest is not None
+        assert manifest.descriptor.annotations == {}
     assert listed(root) == before
 
 
@@ -308,16 +311,28 @@ def test_what_an_unreadable_manifest_may_need_is_not_removed(root: Path) -> None
     assert left < blobs | {ONE.raw.digest.hex}, "what belonged to the index without a name is gone"
 
 
-def test_a_name_without_its_manifest_can_be_removed(root: Path) -> None:
+@pytest.mark.parametrize("how", ["rmi", "untag"])
+@pytest.mark.parametrize("digests", [[ONE.raw.digest], [ONE.raw.digest, CONFIG]], ids=len)
+def test_an_image_that_cannot_be_read_can_be_removed(
+    root: Path, how: str, digests: list[Digest]
+) -> None:
     filled(root)
-    (root / "blobs" / "sha256" / ONE.raw.digest.hex).unlink()
+    for digest in digests:
+        rot(root / "blobs" / "sha256" / digest.hex)
     lose(root)
     rebuild(root)
-    with Store.open(root) as store:
-        store.remove_image(ONE.id, force=True)
+    told: list[str] = []
+    with Store.open(root, warn=told.append) as store:
+        for name in ("one", "example.com/team/one:v1"):
+            if how == "rmi":
+                store.remove_name(named(name))
+            else:
+                store.untag(named(name))
+        assert ONE.layers[0].digest in store._session.blobs.digests()
         store.prune()
-        assert store.name(named("one")) is None
+        assert ONE.layers[0].digest not in store._session.blobs.digests()
         assert store.check(deep=True).problems == ()
+    assert told == []
 
 
 def test_a_pull_makes_an_image_whole_whose_manifest_could_not_be_read(root: Path) -> None:
