@@ -21,6 +21,7 @@ from typing import Any
 from kstore import mediatypes as mt
 from kstore.blobs import replace_file, storage_errors
 from kstore.store.locks import LockClass
+from kstore.store.root import remove_leftovers
 from kstore.store.session import Session
 
 __all__ = [
@@ -107,7 +108,7 @@ def refresh_index(session: Session, *, force: bool = True, rewrite: bool = False
     wait, what = session.wait_seconds, str(session.root.index)
     # One at a time: else an older snapshot could replace a newer one.
     with session.locks.lock(LockClass.LAYOUT, wait_seconds=wait, what=what):
-        _remove_leftovers(session)
+        remove_leftovers(session.root)
         if not rewrite and shown_generation(session) == generation_of(session):
             return False
         if not force and _may_lag(session):
@@ -116,14 +117,6 @@ def refresh_index(session: Session, *, force: bool = True, rewrite: bool = False
         with storage_errors(f"write {session.root.index}"):
             replace_file(session.root.index, document)
     return True
-
-
-def _remove_leftovers(session: Session) -> None:
-    """Files of refreshes that died before their rename; nobody else is at it now."""
-    root = session.root
-    with storage_errors(f"tidy up {root.path}"):
-        for path in root.path.glob(f".{root.index.name}.*"):
-            path.unlink(missing_ok=True)
 
 
 def _may_lag(session: Session) -> bool:

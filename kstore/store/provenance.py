@@ -28,7 +28,7 @@ from kstore.digest import Digest
 from kstore.errors import KstoreError
 from kstore.reference import Named
 from kstore.store.locks import LockClass
-from kstore.store.root import Root
+from kstore.store.root import Root, remove_leftovers
 from kstore.store.session import Session
 
 __all__ = [
@@ -132,6 +132,7 @@ def rewrite(session: Session) -> None:
     """Write the file anew, without what is no longer true; StorageError."""
     path = session.root.provenance
     with session.locks.lock(LockClass.LAYOUT, wait_seconds=session.wait_seconds, what=str(path)):
+        remove_leftovers(session.root)
         wanted = b"".join(recorded(session).lines())
         with storage_errors(f"write {path}"):
             if not _holds(path, wanted):

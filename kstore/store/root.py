@@ -46,6 +46,7 @@ __all__ = [
     "no_store",
     "open_root",
     "remove_drafts",
+    "remove_leftovers",
     "strange_names",
 ]
 
@@ -69,7 +70,7 @@ _FILES = ("oci-layout", "index.json", "locks", "ballast")
 #: There as soon as there is something to be told.
 _MORE_FILES = ("provenance",)
 #: A fresh file system has the first; another process that makes this store, the others.
-_PASSING = ("lost+found", ".oci-layout.", ".index.json.")
+_PASSING = ("lost+found", ".oci-layout.", ".index.json.", ".provenance.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +290,14 @@ def remove_drafts(root: Root) -> None:
         for name in (DRAFT, SALVAGE):
             for suffix in ("", "-journal", "-wal", "-shm"):
                 (root.database.parent / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def remove_leftovers(root: Root) -> None:
+    """Remove files that died before their rename; the caller holds the layout lock."""
+    with storage_errors(f"tidy up {root.path}"):
+        for path in root.path.iterdir():
+            if path.name.startswith((f".{root.index.name}.", f".{root.provenance.name}.")):
+                path.unlink(missing_ok=True)
 
 
 def strange_names(root: Root) -> list[Path]:
