@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from kstore.store import Store
-from tests.faults.scenes import ROOT, fast_directory
+from tests.faults.scenes import ROOT, Scene, fast_directory
 from tests.support.forkserver import ForkServer, Run
 from tests.support.images import random_image
-from tests.support.scripts import command, environment
+from tests.support.scripts import command, environment, read_line, started
 from tests.support.stores import listing, named, put_image
 
 # Dies before the Nth step that makes something durable or visible; prints the steps if N is 0.
@@ -111,6 +111,37 @@ def test_a_crash_at_some_steps_damages_nothing(verb: str, second_fork_server: Fo
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_crash_at_every_step_damages_nothing(verb: str, second_fork_server: ForkServer) -> None:
     crash_and_examine(verb, second_fork_server, lambda steps: 1)
+
+
+HOLDER = """
+    import sys, time
+    from pathlib import Path
+    from kstore.store import Store
+
+    with Store.open(Path(sys.argv[1])) as store:
+        store.images()
+        print("open", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.peer
+def test_the_next_change_decides_what_a_killed_one_has_done(
+    scene: Scene, require_program: Callable[[str], str]
+) -> None:
+    """Its last bytes may stand in the log without a word in the shared memory that they do."""
+    require_program("strace")
+    for number in (1, 2, 3):
+        with scene.place() as place, started(HOLDER, str(place.root)) as holder:
+            assert read_line(holder) == "open"
+            inject = f"fdatasync:signal=SIGKILL:when={number}"
+            assert scene.forks.run("--root", place.root, "untag", "also", inject=inject).code == -9
+            assert scene.forks.run("--root", place.root, "tag", "app", "new").code == 0
+            decided = place.state()
+            holder.kill()  # so that the log is read anew
+            holder.wait()
+            assert place.state() == decided
+            assert place.violations() == []
 
 
 def test_a_crash_while_the_store_is_made_is_no_trouble(tmp_path: Path) -> None:
