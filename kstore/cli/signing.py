@@ -124,6 +124,20 @@ def _with_attachments(
     return (source, source) if source == destination else (source, destination)
 
 
+_PULL_POLICIES = ("always", "missing", "never", "newer")
+
+
+def _no_pull_policy(
+    _context: click.Context, _parameter: click.Parameter, file: Path | None
+) -> Path | None:
+    """Refuse what podman's --policy takes, unless there is such a file."""
+    if file is not None and str(file) in _PULL_POLICIES and not file.exists():
+        raise click.BadParameter(
+            f"{str(file)!r} is no file of trust policy; --if-missing of pull leaves what is there"
+        )
+    return file
+
+
 _TRUST = (
     click.option(
         "--policy",
@@ -131,6 +145,7 @@ _TRUST = (
         "policy",
         metavar="FILE",
         type=click.Path(path_type=Path, dir_okay=False),
+        callback=_no_pull_policy,
         help="Trust policy to go by, instead of this machine's policy.json",
     ),
     click.option(

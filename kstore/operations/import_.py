@@ -73,9 +73,9 @@ def import_tar(
 
     ``source`` is a file, a directory, an http(s) address (fetched as ``web`` says) or ``-``, which
     reads ``stdin``.  A tar that is compressed with gzip or zstd is stored as it is, any other
-    compressed with gzip.  ``progress`` is told the size of every piece that is read.  Raises
-    InvalidInputError if it is no tar, IntegrityError if it is damaged or too large, and what the
-    source raises; leaves nothing behind then.
+    compressed with gzip.  ``progress`` is told the size of every piece that is read, ``warn`` what
+    is odd about it.  Raises InvalidInputError if it is no tar, IntegrityError if it is damaged or
+    too large, and what the source raises; leaves nothing behind then.
     """
     options = options or ImportOptions()
     cancel = cancel or Cancel()
@@ -100,6 +100,8 @@ def import_tar(
         config_blob = lease.put_bytes(_dump(config), mt.OCI_CONFIG)
         raw = _manifest(config_blob, layer)
         image = lease.publish(Publication(raw, names=(named,) if named else ()))
+    if tar.looks_like_images:
+        warn(f"{file.origin} may be an archive of images, which 'kstore load' brings as they are")
     assert image is not None, "an image manifest always makes an image"
     return ImportResult(image.id, named, raw.digest, size)
 
@@ -110,6 +112,8 @@ def is_url(source: str) -> bool:
 
 
 def _open(source: str, stdin: BinaryIO | None) -> LayerInput:
+    if "://" in source and not os.path.lexists(source):
+        raise InvalidInputError(f"{source[:200]!r} is no address of http or https, and no file")
     if source != "-":
         return FileInput(source)
     if stdin is None:

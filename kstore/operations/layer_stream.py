@@ -8,7 +8,7 @@ from kstore import mediatypes as mt
 from kstore.compression import compressor, decompressor, detect
 from kstore.digest import Digest
 from kstore.errors import IntegrityError, InvalidInputError
-from kstore.formats.layer_tar import BLOCK, looks_like_tar
+from kstore.formats.layer_tar import BLOCK, looks_like_images, looks_like_tar
 from kstore.formats.spool import unpacked
 from kstore.operations.layer_input import LayerInput
 from kstore.streams import CHUNK, ByteStream
@@ -62,6 +62,11 @@ class LayerStream(ByteStream):
         """The digest of the uncompressed tar."""
         assert self._ended, "read to the end first"
         return Digest.from_hasher(self._hasher)
+
+    @property
+    def looks_like_images(self) -> bool:
+        """Whether the tar may be an archive of images, as far as it was read."""
+        return looks_like_images(self._start)
 
     def readinto(self, buffer: memoryview, /) -> int:
         while not self._ready and not self._ended:

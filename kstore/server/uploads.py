@@ -15,8 +15,8 @@ from http import HTTPStatus
 from kstore.descriptor import MAX_BLOB_SIZE
 from kstore.digest import ALGORITHMS, Digest
 from kstore.server.exchange import Exchange, digest_of, meanings_of
+from kstore.server.intake import Upload
 from kstore.server.responses import Refusal, Response
-from kstore.server.sessions import Upload
 from kstore.store import Lease
 
 __all__ = ["append_upload", "cancel_upload", "finish_upload", "start_upload", "upload_status"]

@@ -143,6 +143,11 @@ def test_bad_input_is_exit_code_2_and_one_sentence(args: tuple[str, ...], tmp_pa
     ("args", "sentence"),
     [
         (("df", "app"), "IMAGE and --what-if rm go together"),
+        (
+            ("pull", "--policy=missing", "app"),
+            "invalid value for '--policy' / '--signature-policy': 'missing' is no file of trust"
+            " policy; --if-missing of pull leaves what is there",
+        ),
         (("completion",), "missing argument 'bash|zsh|fish', choose from bash, zsh, fish"),
         (("version", "-f", "jsn"), "--format 'jsn' is neither json nor a template with {{...}}"),
     ],

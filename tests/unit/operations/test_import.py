@@ -28,6 +28,7 @@ from kstore.operations.inspect import inspect_image
 from kstore.platforms import Platform
 from kstore.store import Store
 from kstore.streams import Cancel
+from tests.support.dockertars import tar_of
 from tests.support.images import compress, layer_tar
 
 NOISE = random.Random(1).randbytes(4096)
@@ -206,3 +207,28 @@ def test_the_config_is_an_image_config_other_tools_read(store: Store) -> None:
     document = json.loads(data)
     assert document["rootfs"] == {"type": "layers", "diff_ids": [str(Digest.of(TAR))]}
     assert len(document["history"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        (["blobs/sha256/00", "index.json"], True),
+        (["./oci-layout"], True),
+        ([f"{'0a' * 32}.tar", "manifest.json"], True),
+        (["etc/motd", "manifest.json"], False),
+        (["blobs.txt"], False),
+    ],
+)
+def test_an_archive_of_images_is_imported_with_a_warning(
+    store: Store, names: list[str], warned: bool
+) -> None:
+    said: list[str] = []
+    data = gzip.compress(tar_of(dict.fromkeys(names, b"x")))
+    import_tar(store, "-", "base", stdin=io.BytesIO(data), warn=said.append)
+    assert [text for text in said if "'kstore load' brings" in text] == said
+    assert bool(said) == warned
+
+
+def test_an_address_of_another_kind_is_no_file(store: Store) -> None:
+    with pytest.raises(InvalidInputError, match="'ftp://example.com/x.tar' is no address of http"):
+        import_tar(store, "ftp://example.com/x.tar", "base")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from kstore.digest import Digest
+from kstore.errors import StorageError
 from kstore.server import Limits, ServeSettings
-from kstore.store import Store
+from kstore.server.sessions import Uploads
+from kstore.store import Store, UploadFiles
 from tests.support.localregistry import LocalRegistry, serve
 from tests.support.uploads import begin, leftovers, patch, sizes, stored
 
@@ -155,6 +157,22 @@ def test_what_was_left_long_ago_goes(root: Path) -> None:
         begin(registry)
         assert received(registry, location)[0] == 404
         assert sizes(root) == [0]
+
+
+def test_an_upload_that_cannot_be_removed_does_not_end_the_server(
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(files: UploadFiles, key: Digest) -> None:
+        raise StorageError("cannot drop upload: Input/output error")
+
+    left(root, b"12345")
+    monkeypatch.setattr(UploadFiles, "drop", fail)
+    with Store.open(root) as store, store.lease("serve") as lease:
+        sessions = Uploads(10, -1.0, lease.uploads)
+        assert len(sessions) == 1
+        sessions.expire()
+        assert len(sessions) == 0
+    assert "cannot drop upload" in caplog.text
 
 
 def test_an_upload_is_taken_in_by_one_server_at_a_time(root: Path) -> None:
