@@ -14,6 +14,7 @@ executions of each target.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ PARTS: Mapping[str, Callable[[Callable[[str], object]], Iterator[str]]] = {
     "repair": costfigures.repairs,
     "check": costfigures.check_speed,
 }
+_FOR_ROOT = frozenset({"cuts"})
 
 
 def replaced(document: str, part: str, lines: list[str]) -> str:
@@ -73,6 +75,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
         move_into(Path(home), patch)
         for part in said.only:
+            if part in _FOR_ROOT and os.geteuid() != 0:
+                tell("left out, for it needs root")
+                continue
             tell("begins")
             lines = list(PARTS[part](tell))
             if said.write:
