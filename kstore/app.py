@@ -264,7 +264,7 @@ class App:
                 settings.registries_drop_ins,
                 settings.registries_only,
                 settings.registries_last,
-                settings.registries_own_alone,
+                settings.registries_old_rules,
             )
         )
         if self._warn is not None:

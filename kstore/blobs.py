@@ -32,6 +32,7 @@ __all__ = [
     "new_file",
     "open_plain_file",
     "read_file",
+    "remove_leftovers",
     "replace_file",
     "storage_errors",
     "write_all",
@@ -96,6 +97,13 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         raise
     if durable:
         fsync_directory(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what calls of :func:`replace_file` for ``path`` that were killed have left; none may
+    be running.  Raises OSError."""
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        leftover.unlink(missing_ok=True)
 
 
 def read_file(path: Path, cap: int, what: str) -> bytes:

@@ -43,7 +43,7 @@ class Settings:
     says so; ``gnupg_home``: GnuPG's directory, None for its usual one.
 
     ``registries_main``, ``registries_drop_ins``, ``registries_only``, ``registries_last``,
-    ``registries_own_alone``: the registry configuration (see
+    ``registries_old_rules``: the registry configuration (see
     ``registry.registriesfiles.RegistriesPaths``); ``short_names``: the
     file of choices among registries; ``programs``: directories of helper programs; ``keychains``:
     names of further sources of credentials; ``pull_secrets``: files with those of Kubernetes;
@@ -64,7 +64,7 @@ class Settings:
     registries_drop_ins: tuple[Path, ...] = ()
     registries_only: Path | None = None
     registries_last: Path | None = None
-    registries_own_alone: bool = False
+    registries_old_rules: bool = False
     short_names: Path | None = None
     programs: tuple[Path, ...] = ()
     keychains: tuple[str, ...] = ("cloud",)
@@ -118,7 +118,7 @@ def load(
             environ.get("CONTAINERS_REGISTRIES_CONF") or environ.get("REGISTRIES_CONFIG_PATH")
         ),
         registries_last=_path(environ.get("CONTAINERS_REGISTRIES_CONF_OVERRIDE")),
-        registries_own_alone=_is_on(environ, "KSTORE_REGISTRIES_OWN_ALONE"),
+        registries_old_rules=_is_on(environ, "KSTORE_REGISTRIES_OLD_RULES"),
         short_names=_cache(environ, home) / "short-name-aliases.conf",
         programs=_directories(environ.get("PATH") or ""),
         keychains=_words(environ.get("KSTORE_KEYCHAINS", "cloud")),

@@ -147,8 +147,9 @@ def _hints(outcome: Outcome) -> Iterator[str]:
 
 def _hints_after(repair: RepairResult, names: Names) -> Iterator[str]:
     lost = dict.fromkeys(image for failure in repair.failed for image in failure.images)
-    if lost:
+    if repair.failed:
         yield "kstore check --repair --from SOURCE: a store, an archive or docker://NAME has them"
+    if lost:
         yield f"or do without: kstore rmi --force {_listed([short_id(image) for image in lost])}"
     for problem in repair.remaining:
         if problem.kind in ("wrong-diff-id", "bad-manifest"):

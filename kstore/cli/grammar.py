@@ -131,7 +131,7 @@ class LazyGroup(click.Group):
 
             from kstore.cli.spellings import command_meant
 
-            if meant := command_meant(name, self.table):
+            if meant := command_meant(name, {*self.table, "--help"}):
                 raise click.UsageError(f"no such command {name!r}; here that is {meant}", ctx)
             # Almost any three letters are in some name: 'run' is not a misspelt 'prune'.
             alike = 0.8 if len(name) <= 3 else 0.6

@@ -40,9 +40,9 @@ _ENVIRONMENT = (
         "A registries.conf to read instead of all others; with _OVERRIDE behind it, after them.",
     ),
     (
-        "KSTORE_REGISTRIES_OWN_ALONE",
-        "Set to 1, the system's registries.conf.d does not count for users with a registries.conf"
-        " of their own, as for podman before version 6.",
+        "KSTORE_REGISTRIES_OLD_RULES",
+        "Set to 1, files of registries.conf.d count as for podman before version 6: the system's do"
+        " not where a user has a registries.conf, and all do beside CONTAINERS_REGISTRIES_CONF.",
     ),
     ("https_proxy, http_proxy, no_proxy", "The ways out of this network."),
     (

@@ -16,6 +16,8 @@ from kstore.cli.grammar import ParamType
 from kstore.cli.session import PROGRESS_MODES
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from kstore.app import RegistryOptions
     from kstore.compression import Kind
     from kstore.platforms import Platform
@@ -99,6 +101,13 @@ class CompressionType(ParamType):
             levels = f"levels from 1 to {most}" if most else "no levels"
             raise click.BadParameter(f"{value!r}: {kind} has {levels}")
         return kind, int(level)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(kind) for kind in self._levels if kind.startswith(incomplete)]
 
 
 def image_argument(

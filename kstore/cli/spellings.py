@@ -20,6 +20,7 @@ _COMMANDS = {
     "digest": "inspect -f '{{.Digest}}' docker://NAME",
     "export": "save",
     "flatten": "commit --squash",
+    "help": "--help",
     "image": "images, inspect, history, rmi or prune",
     "list": "images",
     "ls": "images",

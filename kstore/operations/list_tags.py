@@ -9,7 +9,7 @@ from typing import Any
 from kstore.errors import InvalidInputError, UnsupportedError
 from kstore.interfaces import ImageReference
 from kstore.reference import Named
-from kstore.transports import Transports, split_transport
+from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
 
 __all__ = ["TagList", "list_tags"]
 
@@ -48,7 +48,8 @@ def list_tags(transports: Transports, text: str) -> TagList:
     if lister is None:
         known = ", ".join(("docker", *_LISTERS))
         raise UnsupportedError(
-            f"images of transport {reference.transport} have no tags to list (those of {known} do)"
+            f"images of transport {reference.transport} have no tags to list (those of {known} do)",
+            hint=f"kstore images {split[1][:200]}" if split[0] in STORE_TRANSPORTS else None,
         )
     return TagList(None, tuple(lister(reference)))
 

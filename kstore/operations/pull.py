@@ -38,8 +38,9 @@ class PullOptions:
     """``platform``: the wanted member of an index (None: this machine's); ``all_tags``: every tag
     of the repository; ``parallel``: blobs moved at once; ``with_referrers``: also what is attached
     to the image (signatures, attestations, ...), and to that in turn; ``if_missing``: an image that
-    the store has under the name (and for the ``platform``, if that is given) stays as it is, and no
-    registry is asked for it; ``policy``: which images are trusted when they are pulled."""
+    the store has under the name, undamaged (and for the ``platform``, if that is given), stays as
+    it is, and no registry is asked for it; ``policy``: which images are trusted when they are
+    pulled."""
 
     platform: Platform | None = None
     all_tags: bool = False
@@ -261,8 +262,9 @@ def _present(store: Store, name: Named, options: PullOptions) -> Pulled | None:
     record, image_id = store.name(local), image_named(store, local)
     if record is None or record.manifest is None or image_id is None:
         return None
-    other = _if_other(store.image(image_id).platform, options.platform or host_platform())
-    if other is not None and options.platform is not None:
+    image = store.image(image_id)
+    other = _if_other(image.platform, options.platform or host_platform())
+    if not image.complete or (other is not None and options.platform is not None):
         return None
     return Pulled(image_id, local, record.manifest, None, other, present=True)
 

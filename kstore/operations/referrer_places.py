@@ -13,6 +13,7 @@ from kstore.manifest.attached import ATTACHMENT_SUFFIXES, attachment_tag
 from kstore.operations.attached import Attached, Place
 from kstore.operations.layout_places import archive_place, directory_place
 from kstore.transports.docker import DockerReference
+from kstore.transports.docker_places import Places
 from kstore.transports.oci import OciReference
 from kstore.transports.oci_archive import OciArchiveReference
 from kstore.transports.storage import StorageReference
@@ -60,20 +61,22 @@ class _RegistryPlace(Place):
         self.signatures_travel = reference.has_attachments
 
     def subjects(self) -> tuple[Digest, ...]:
-        client, named = self.reference.client, self._named
-        found = client.head_manifest(named.path, self.reference.version)
+        found = self._places().head(self.reference.version)
         if found is None:
-            raise ManifestNotFoundError(f"there is no image {named}")
+            raise ManifestNotFoundError(f"there is no image {self._named}")
         return (found.digest,)
 
     def attached(self, subject: Digest) -> Iterator[Attached]:
-        client, path = self.reference.client, self._named.path
-        for descriptor in client.referrers(path, subject):
+        places = self._places()
+        for descriptor in places.referrers(subject):
             yield Attached(subject, descriptor)
         for tag in _tags(subject):
-            found = client.head_manifest(path, tag)
+            found = places.head(tag)
             if found is not None:
                 yield Attached(subject, found, tag)
+
+    def _places(self) -> Places:
+        return self.reference.home.places(self._named)
 
     def holds(self, attached: Attached) -> bool:
         held = self._held.get(attached.subject)

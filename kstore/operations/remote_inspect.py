@@ -11,7 +11,7 @@ from kstore.copier import CopyOptions
 from kstore.copier.selection import select
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import AuthError, NotFoundError, RemoteError
+from kstore.errors import AuthError, NotFoundError, PolicyRejectedError, RemoteError
 from kstore.image import Image, UnparsedImage, admit
 from kstore.interfaces import ImageReference, ImageSource
 from kstore.manifest import ImageConfig, Manifest, RawManifest
@@ -145,7 +145,7 @@ def _tags(
         return None
     try:
         return tuple(transports.docker.client(named.domain, named.path).tags(named.path))
-    except (AuthError, NotFoundError, RemoteError) as exc:
+    except (AuthError, NotFoundError, PolicyRejectedError, RemoteError) as exc:
         warn(f"the tags of {named.repository} are left out: {exc.message}")
         return None
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kstore.errors import InvalidInputError, KstoreError
+from kstore.errors import InvalidInputError, KstoreError, StoreDamagedError
 from kstore.operations.images import ImageSummary, list_images
-from kstore.store import Found, RemovalReport, Store
+from kstore.store import Found, NameRecord, RemovalReport, Store
 from kstore.store.lookup import elsewhere
 
 __all__ = ["RmiResult", "remove_images"]
@@ -54,12 +54,26 @@ def remove_images(
     errors: list[KstoreError] = []
     for text in texts:
         try:
-            found = store.find_image(text, pullable=False)
-            if listed is None or _is_listed(found, listed):
+            found = _find(store, text)
+            if isinstance(found, NameRecord):
+                if listed is None:
+                    reports.append(store.remove_name(found.name))
+            elif listed is None or _is_listed(found, listed):
                 reports.append(_remove(store, found, force=force, all_names=all_names))
         except KstoreError as error:
             errors.append(error)
     return RmiResult(tuple(reports), tuple(errors))
+
+
+def _find(store: Store, text: str) -> Found | NameRecord:
+    """An image; of one that cannot be read its name, which is all that is known."""
+    try:
+        return store.find_image(text, pullable=False)
+    except StoreDamagedError:
+        record = store.find_name(text)
+        if record is None:
+            raise
+        return record
 
 
 def _is_listed(found: Found, listed: Sequence[ImageSummary]) -> bool:

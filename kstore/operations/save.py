@@ -42,13 +42,14 @@ _STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1")
 
 @dataclass(frozen=True, slots=True)
 class SaveOptions:
-    """``compression``: of all layers; None leaves each as it is.  ``parallel``: layers worked on
-    at once.  ``remove_signatures``: save without them, as most formats have no room for them.
-    ``with_referrers``: also what is attached to the images, whose digests must not change then.
-    ``policy``: which images are trusted."""
+    """``compression``: of all layers, at ``compression_level`` (None: the usual one); None leaves
+    each as it is.  ``parallel``: layers worked on at once.  ``remove_signatures``: save without
+    them, as most formats have no room for them.  ``with_referrers``: also what is attached to the
+    images, whose digests must not change then.  ``policy``: which images are trusted."""
 
     format: SaveFormat = "docker-archive"
     compression: Kind | None = None
+    compression_level: int | None = None
     parallel: int = 6
     remove_signatures: bool = False
     with_referrers: bool = False
@@ -171,6 +172,7 @@ def _copy(
         instances="all",
         manifest_type=mt.DOCKER_MANIFEST if options.format == "docker-dir" else None,
         compression=options.compression,
+        compression_level=options.compression_level,
         force_compression=options.compression is not None,
         remove_signatures=options.remove_signatures,
     )

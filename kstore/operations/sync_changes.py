@@ -23,7 +23,7 @@ __all__ = ["ask", "held_digest", "lacks_anything", "wanted_digest"]
 def wanted_digest(source: ImageReference, copying: CopyOptions) -> Digest:
     """The digest of what would be copied, if nothing about it has to change."""
     if isinstance(source, DockerReference):
-        found = source.client.head_manifest(source.named.path, source.version)
+        found = source.home.places(source.named).head(source.version)
         if found is not None and (copying.instances == "all" or found.media_type not in INDEXES):
             return found.digest
     raw = _read(source)

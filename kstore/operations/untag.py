@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from kstore.errors import AmbiguousNameError, ImageNotFoundError, InvalidInputError
+from kstore.errors import (
+    AmbiguousNameError,
+    ImageNotFoundError,
+    InvalidInputError,
+    StoreDamagedError,
+)
 from kstore.operations.kpod_texts import matches_reference
 from kstore.reference import DEFAULT_DOMAIN, LOCAL_DOMAIN, Named
 from kstore.store import ImageRecord, Store
@@ -16,7 +21,14 @@ def untag_image(store: Store, text: str) -> Named:
     Returns the name removed.  Raises ImageNotFoundError, and InvalidInputError for a digest that
     is no part of the name itself.
     """
-    found = store.find_image(text, pullable=False)
+    try:
+        found = store.find_image(text, pullable=False)
+    except StoreDamagedError:
+        record = store.find_name(text)
+        if record is None or "@" in text:
+            raise
+        store.untag(record.name)  # of an image that cannot be read
+        return record.name
     name = found.name
     if name is not None and "@" in text and name.digest is None:
         raise InvalidInputError(

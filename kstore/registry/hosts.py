@@ -99,5 +99,7 @@ def _read_directory(directory: Path) -> TlsFiles:
             raise InvalidInputError(f"key {directory / name} has no certificate {stem}.cert")
         if kind == "cert":
             identities.append((directory / name, directory / f"{stem}.key"))
-    authorities = tuple(directory / name for name in names if name.endswith(".crt"))
-    return TlsFiles(authorities, tuple(identities))
+    authorities = (directory / name for name in names if name.endswith(".crt"))
+    # Distributions ship links to authorities that come with another package.
+    there = tuple(path for path in authorities if path.exists())
+    return TlsFiles(there, tuple(identities))

@@ -7,7 +7,7 @@ Source: containers-registries.conf(5), version 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -72,10 +72,14 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A server's copy of an image: who has it, and the name it has there."""
+    """A server's copy of an image: who has it, and the name it has there.
+
+    ``besides``: why others that may have it are not asked.
+    """
 
     named: Named
     peer: Peer
+    besides: str | None = None
 
     def __str__(self) -> str:
         return self.named.repository
@@ -112,26 +116,52 @@ class RegistriesConf:
         """As :meth:`find`; PolicyRejectedError for a name that is blocked."""
         found = self.find(name)
         if found is not None and found.blocked:
-            raise PolicyRejectedError(
-                f"{name} is blocked: {found.file} blocks the registry {found.prefix}"
-            )
+            raise PolicyRejectedError(_blocks(found, name))
         return found
 
     def places(self, named: Named) -> tuple[Place, ...]:
         """Where ``named`` is pulled from: mirrors in order, then the registry itself.
 
-        Raises PolicyRejectedError where it is blocked, InvalidInputError where a location makes no
-        name of it.
+        Mirrors of a blocked registry serve, as for podman, and the last stands for it; a server is
+        blocked by the table for the name that it is asked by, too.  Raises PolicyRejectedError if
+        nobody is left, InvalidInputError where a location makes no name of it.
         """
-        found = self.check_allowed(named.repository)
+        found = self.find(named.repository)
         if found is None:
             return (Place(named, Peer(named.domain)),)
-        mirrors = [
+        places = [
             _place(named, found, mirror.location, mirror.insecure, mirror=True)
             for mirror in found.mirrors
             if mirror.serves(named)
         ]
-        return (*mirrors, _place(named, found, found.location, found.insecure, mirror=False))
+        blocked = []
+        if found.blocked:
+            blocked = [_blocks(found, named.repository)]
+        else:
+            places.append(_place(named, found, found.location, found.insecure, mirror=False))
+        return self._allowed(places, blocked)
+
+    def _allowed(self, places: Sequence[Place], blocked: Sequence[str]) -> tuple[Place, ...]:
+        """Those of ``places`` that are not blocked; ``blocked`` says why others are."""
+        names = [place.named.repository for place in places]
+        tables = [self.find(name) for name in names]
+        why = [
+            _blocks(table, name) if table is not None and table.blocked else None
+            for table, name in zip(tables, names, strict=True)
+        ]
+        reasons = [*blocked, *filter(None, why)]
+        left = [place for place, reason in zip(places, why, strict=True) if reason is None]
+        if not reasons:
+            return tuple(left)
+        if not left:
+            raise PolicyRejectedError(reasons[-1])
+        *mirrors, last = left
+        peer = replace(last.peer, mirror=False)
+        return (*mirrors, replace(last, peer=peer, besides="; ".join(reasons)))
+
+
+def _blocks(table: Registry, name: str) -> str:
+    return f"{name} is blocked: {table.file} blocks the registry {table.prefix}"
 
 
 def _prefixes(name: str) -> Iterator[str]:

@@ -45,15 +45,16 @@ class RegistriesPaths:
     their names; of several with one name that of the later directory counts.  ``only`` takes the
     place of all of these, ``last`` is read after all others; both must exist.
 
-    ``own_alone``: where the first of ``main``, the user's own, is there, only the last of
-    ``drop_ins``, the user's own, counts.
+    ``old_rules``, those before containers-config(5): where the first of ``main``, the user's own,
+    is there, only the last of ``drop_ins``, the user's own, counts; ``only`` takes the place of
+    ``main`` alone.
     """
 
     main: tuple[Path, ...] = ()
     drop_ins: tuple[Path, ...] = ()
     only: Path | None = None
     last: Path | None = None
-    own_alone: bool = False
+    old_rules: bool = False
 
 
 def load_registries(paths: RegistriesPaths) -> RegistriesConf:
@@ -63,20 +64,21 @@ def load_registries(paths: RegistriesPaths) -> RegistriesConf:
     for a file that cannot be read.
     """
     sum_ = _Sum()
+    drop_ins = paths.drop_ins
     if paths.only is not None:
         sum_.add(paths.only, _required(paths.only), main=True)
+        drop_ins = drop_ins if paths.old_rules else ()
     else:
-        drop_ins = paths.drop_ins
         for number, file in enumerate(paths.main):
             document = read_toml(file)
             if document is not None:
                 sum_.add(file, document, main=True)
-                drop_ins = drop_ins[-1:] if paths.own_alone and number == 0 else drop_ins
+                drop_ins = drop_ins[-1:] if paths.old_rules and number == 0 else drop_ins
                 break
-        for file in _drop_ins(drop_ins):
-            document = read_toml(file)
-            if document is not None:
-                sum_.add(file, document, main=False)
+    for file in _drop_ins(drop_ins):
+        document = read_toml(file)
+        if document is not None:
+            sum_.add(file, document, main=False)
     if paths.last is not None:
         sum_.add(paths.last, _required(paths.last), main=False)
     return sum_.result()
@@ -143,6 +145,11 @@ class _Sum:
         self._aliases.update(aliases)
         for table in _tables(document, "registry", str(file)):
             registry = self._registry(table, file)
+            before = self._registries.get(registry.prefix)
+            if before is not None and before.file is file:
+                self._warnings.append(
+                    f"{file}: of the tables for {registry.prefix}, the last counts"
+                )
             self._registries[registry.prefix] = registry
 
     def result(self) -> RegistriesConf:

@@ -206,9 +206,14 @@ def _keys(value: dict[str, Any], where: str, names: tuple[str, ...]) -> Keys:
     if "Path" in name:
         return Keys(paths=tuple(texts))
     try:
-        return Keys(data=tuple(base64.b64decode(text, validate=True) for text in texts))
+        return Keys(data=tuple(map(_from_base64, texts)))
     except (binascii.Error, ValueError) as exc:
         raise _Invalid(f"{where}.{name} is not base64") from exc
+
+
+def _from_base64(text: str) -> bytes:
+    """As others read it: what ``base64`` prints has line ends in it."""
+    return base64.b64decode(text.translate({10: None, 13: None}), validate=True)
 
 
 def _is_text(value: Any) -> bool:

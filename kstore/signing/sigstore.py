@@ -10,27 +10,23 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from kstore import strictjson
 from kstore.digest import Digest
-from kstore.errors import InvalidDigestError, InvalidManifestError, PolicyRejectedError
-from kstore.signature import MAX_SIGNATURE_SIZE, SigstoreSignature
+from kstore.errors import PolicyRejectedError
+from kstore.signature import SigstoreSignature
 from kstore.signing.claim import BadSignatureError, Claim
 from kstore.signing.keyfile import generate_key, load_private_key, load_public_key
 from kstore.signing.keys import fits, make_signature
 from kstore.signing.signer import Signer
+from kstore.signing.simple import make_payload, parse_payload
 
 __all__ = ["ANNOTATION", "SigstoreSigner", "generate_key", "sign", "verify"]
 
 #: The annotation that holds the signature, in base64.
 ANNOTATION = "dev.cosignproject.cosign/signature"
 PAYLOAD_TYPE = "cosign container image signature"
-
-_MAX_TIMESTAMP = 2**63
 
 
 def verify(signature: SigstoreSignature, public_keys: Sequence[bytes]) -> Claim:
@@ -48,9 +44,10 @@ def verify(signature: SigstoreSignature, public_keys: Sequence[bytes]) -> Claim:
         which = "the accepted key" if len(keys) == 1 else "any of the accepted keys"
         raise BadSignatureError(f"was not made with {which}")
     try:
-        return _claim(signature.payload)
-    except (InvalidManifestError, InvalidDigestError) as exc:
-        raise BadSignatureError(f"is good, but of something else than an image: {exc}") from exc
+        # cosign writes null where there is nothing optional
+        return parse_payload(signature.payload, PAYLOAD_TYPE, bare=True)
+    except BadSignatureError as exc:
+        raise BadSignatureError(f"is good, but of something else than an image: it {exc}") from exc
 
 
 def sign(
@@ -75,7 +72,15 @@ class SigstoreSigner(Signer):
         self._key = load_private_key(private_key, passphrase, what)
 
     def sign(self, manifest_digest: Digest, docker_reference: str) -> SigstoreSignature:
-        payload = _payload(manifest_digest, docker_reference)
+        from kstore import __version__
+
+        payload = make_payload(
+            manifest_digest,
+            docker_reference,
+            creator=f"kstore {__version__}",
+            timestamp=int(time.time()),
+            kind=PAYLOAD_TYPE,
+        )
         made = base64.b64encode(make_signature(self._key, payload)).decode()
         return SigstoreSignature(payload, {ANNOTATION: made})
 
@@ -85,51 +90,3 @@ def _made(signature: SigstoreSignature) -> bytes:
         return base64.b64decode(signature.annotations.get(ANNOTATION, ""), validate=True)
     except (binascii.Error, ValueError) as exc:
         raise BadSignatureError("has no proper signature among its annotations") from exc
-
-
-def _payload(manifest_digest: Digest, docker_reference: str) -> bytes:
-    from kstore import __version__
-
-    document = {
-        "critical": {
-            "identity": {"docker-reference": docker_reference},
-            "image": {"docker-manifest-digest": str(manifest_digest)},
-            "type": PAYLOAD_TYPE,
-        },
-        "optional": {"creator": f"kstore {__version__}", "timestamp": int(time.time())},
-    }
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _claim(payload: bytes) -> Claim:
-    """What a payload says.  Raises InvalidManifestError, InvalidDigestError."""
-    what = "the payload"
-    value = strictjson.loads(payload, what, cap=MAX_SIGNATURE_SIZE)
-    document = _exactly(value, {"critical", "optional"}, what)
-    critical = _exactly(document["critical"], {"type", "image", "identity"}, "critical")
-    image = _exactly(critical["image"], {"docker-manifest-digest"}, "image")
-    identity = _exactly(critical["identity"], {"docker-reference"}, "identity")
-    if document["optional"] is not None:  # which is what cosign writes without annotations
-        _check_optional(strictjson.as_object(document["optional"], "optional"))
-    if critical["type"] != PAYLOAD_TYPE:
-        raise InvalidManifestError(f"its type is {critical['type']!r:.80}")
-    reference = identity["docker-reference"]
-    if not isinstance(reference, str):
-        raise InvalidManifestError("its docker-reference is not text")
-    return Claim(reference, Digest.parse(image["docker-manifest-digest"]))
-
-
-def _exactly(value: Any, keys: set[str], what: str) -> Mapping[str, Any]:
-    found = strictjson.as_object(value, what)
-    if found.keys() != keys:
-        raise InvalidManifestError(f"{what} has other fields than {', '.join(sorted(keys))}")
-    return found
-
-
-def _check_optional(optional: Mapping[str, Any]) -> None:
-    creator, timestamp = optional.get("creator", ""), optional.get("timestamp", 0)
-    if not isinstance(creator, str):
-        raise InvalidManifestError("its creator is not text")
-    whole = isinstance(timestamp, int | float) and not isinstance(timestamp, bool)
-    if not whole or timestamp != int(timestamp) or abs(timestamp) >= _MAX_TIMESTAMP:
-        raise InvalidManifestError("its timestamp is not a whole number of seconds")

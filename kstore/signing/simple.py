@@ -1,7 +1,8 @@
-"""The payload of a simple signature: which manifest is vouched for, and under which name.
+"""The payload of a signature: which manifest is vouched for, and under which name.
 
-Source: containers-signature(5).  Field names are case-sensitive, nothing may be added to
-``critical``, and everything may be in ``optional`` except a creator or a time of another type.
+Source: containers-signature(5), whose form sigstore signatures have, too.  Field names are
+case-sensitive, nothing may be added to ``critical``, and everything may be in ``optional`` except a
+creator or a time of another type.
 """
 
 from __future__ import annotations
@@ -20,34 +21,42 @@ __all__ = ["MAX_PAYLOAD", "make_payload", "parse_payload"]
 MAX_PAYLOAD = 1 << 20
 
 _TYPE = "atomic container signature"
+_MAX_TIMESTAMP = 2**63
 
 
-def make_payload(digest: Digest, reference: str, *, creator: str, timestamp: int) -> bytes:
+def make_payload(
+    digest: Digest, reference: str, *, creator: str, timestamp: int, kind: str = _TYPE
+) -> bytes:
     """The payload for the manifest ``digest`` under the name ``reference``; ``timestamp`` is in
-    seconds since 1970."""
+    seconds since 1970, ``kind`` the type of signature."""
     payload = {
         "critical": {
             "identity": {"docker-reference": reference},
             "image": {"docker-manifest-digest": str(digest)},
-            "type": _TYPE,
+            "type": kind,
         },
         "optional": {"creator": creator, "timestamp": timestamp},
     }
     return json.dumps(payload, separators=(",", ":")).encode()
 
 
-def parse_payload(data: bytes) -> Claim:
-    """What a payload claims; BadSignatureError if it is not exactly a payload."""
+def parse_payload(data: bytes, kind: str = _TYPE, *, bare: bool = False) -> Claim:
+    """What a payload claims; BadSignatureError if it is not exactly one of ``kind``.
+
+    ``bare``: ``optional`` may be null.
+    """
     try:
         document = strictjson.loads(data, "its payload", cap=MAX_PAYLOAD, exact_keys=True)
     except InvalidManifestError as exc:
         raise BadSignatureError(f"is not in order: {exc.message}") from exc
+    if bare and isinstance(document, dict) and document.get("optional", "") is None:
+        document["optional"] = {}
     top = _fields(document, "", {"critical": dict, "optional": dict})
     critical = _fields(top["critical"], "critical", {"type": str, "image": dict, "identity": dict})
     image = _fields(critical["image"], "critical.image", {"docker-manifest-digest": str})
     identity = _fields(critical["identity"], "critical.identity", {"docker-reference": str})
-    if critical["type"] != _TYPE:
-        raise BadSignatureError(f"is of type {critical['type']!r:.100}, not {_TYPE!r}")
+    if critical["type"] != kind:
+        raise BadSignatureError(f"is of type {critical['type']!r:.100}, not {kind!r}")
     _check_optional(top["optional"])
     try:
         digest = Digest.parse(image["docker-manifest-digest"])
@@ -76,5 +85,5 @@ def _check_optional(optional: dict[str, Any]) -> None:
     if not isinstance(creator, str):
         raise BadSignatureError("has a payload whose creator is not text")
     whole = isinstance(timestamp, int) or (isinstance(timestamp, float) and timestamp.is_integer())
-    if isinstance(timestamp, bool) or not whole:
+    if isinstance(timestamp, bool) or not whole or abs(timestamp) >= _MAX_TIMESTAMP:
         raise BadSignatureError("has a payload whose timestamp is not a whole number")

@@ -136,9 +136,8 @@ class _Inspection:
 
     def complete_images(self) -> None:
         """What can be read again tells what was not known of its image."""
-        recovered = self._doubtful & set(self._good)
-        if recovered and not self._session.read_only:
-            complete(self._session, recovered)
+        if not self._session.read_only:
+            complete(self._session, self._doubtful & set(self._good))
 
     def _count(self, size: int) -> None:
         self._bytes += size

@@ -86,11 +86,16 @@ def _put_config(session: Session, writer: Writer, digest: Digest) -> str | None:
 
 def complete(session: Session, digests: Iterable[Digest]) -> None:
     """Some of these blobs, which can be read again, may be what rows were missing for: a manifest,
-    or the config of an image."""
+    or the config of an image.
+
+    So are manifests that were fetched by somebody who died before this.
+    """
     rows = session.db.rows(
-        "WITH given(digest) AS (SELECT value FROM json_each(?))"
-        " SELECT m.digest, m.annotations = ? FROM manifest m WHERE m.digest IN given"
-        "   OR m.digest IN (SELECT parent FROM edge WHERE role = 'config' AND child IN given)",
+        "WITH given(digest) AS (SELECT value FROM json_each(?1))"
+        " SELECT m.digest, m.annotations = ?2 FROM manifest m WHERE m.digest IN given"
+        "   OR m.digest IN (SELECT parent FROM edge WHERE role = 'config' AND child IN given)"
+        "   OR m.annotations = ?2 AND EXISTS"
+        "     (SELECT 1 FROM blob b WHERE b.digest = m.digest AND b.state = 'present')",
         [json.dumps([str(digest) for digest in digests]), UNREAD],
     )
     for text, unread in rows:
@@ -111,6 +116,12 @@ def _complete(session: Session, digest: Digest, unread: bool) -> None:
     if document is not None:
         with contextlib.suppress(BlobNotFoundError):  # removed meanwhile
             put_again(session, document)
+    elif unread:
+        # Whatever it is, it was never an image here: no blob need be kept for it.
+        with session.write() as db:
+            Writer(db).execute(
+                "UPDATE manifest SET annotations = '{}' WHERE digest = ?", [str(digest)]
+            )
 
 
 def put_again(session: Session, document: Document) -> None:

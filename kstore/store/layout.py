@@ -19,9 +19,8 @@ import time
 from typing import Any
 
 from kstore import mediatypes as mt
-from kstore.blobs import replace_file, storage_errors
+from kstore.blobs import remove_leftovers, replace_file, storage_errors
 from kstore.store.locks import LockClass
-from kstore.store.root import remove_leftovers
 from kstore.store.session import Session
 
 __all__ = [
@@ -108,7 +107,8 @@ def refresh_index(session: Session, *, force: bool = True, rewrite: bool = False
     wait, what = session.wait_seconds, str(session.root.index)
     # One at a time: else an older snapshot could replace a newer one.
     with session.locks.lock(LockClass.LAYOUT, wait_seconds=wait, what=what):
-        remove_leftovers(session.root)
+        with storage_errors(f"tidy up {session.root.path}"):
+            remove_leftovers(session.root.index)
         if not rewrite and shown_generation(session) == generation_of(session):
             return False
         if not force and _may_lag(session):

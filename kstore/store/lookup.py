@@ -30,7 +30,7 @@ from kstore.store.queries import (
 from kstore.store.records import Found, ImageRecord, NameRecord
 from kstore.store.session import Session
 
-__all__ = ["elsewhere", "find_image", "get_image"]
+__all__ = ["elsewhere", "find_image", "find_name", "get_image"]
 
 _ID = re.compile(r"[0-9a-f]{3,128}", re.ASCII)
 _FULL_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -57,15 +57,24 @@ def find_image(session: Session, text: str, *, pullable: bool = True) -> Found:
             found = _by_prefix(session, text)
     found = found or _by_meaning(session, text)
     if found is None:
-        from kstore.store.suggestions import nearest
-
-        near = nearest(session, text)
-        like_id = len(text) >= SHORT_ID_LENGTH and _ID.fullmatch(text)
-        other = f"kstore pull {text[:300]}" if pullable and not like_id else "kstore images"
         raise ImageNotFoundError(
-            f"no image {text!r:.300} in the store", hint=f"did you mean {near}?" if near else other
+            f"no image {text!r:.300} in the store", hint=_way_out(session, text, pullable=pullable)
         )
     return found
+
+
+def _way_out(session: Session, text: str, *, pullable: bool) -> str:
+    """What helps somebody who named an image that is not there."""
+    from kstore.store.suggestions import nearest
+
+    if near := nearest(session, text):
+        return f"did you mean {near}?"
+    try:
+        Named.parse(text)
+    except InvalidReferenceError:  # such as NAME@ID
+        pullable = False
+    like_id = len(text) >= SHORT_ID_LENGTH and _ID.fullmatch(text)
+    return f"kstore pull {text[:300]}" if pullable and not like_id else "kstore images"
 
 
 def elsewhere(found: Found) -> UnsupportedError:
@@ -126,8 +135,20 @@ def _by_manifest(session: Session, digest: Digest) -> Found | None:
     return Found(get_image(session, image_id), None, digest) if image_id else None
 
 
+def find_name(session: Session, text: str) -> NameRecord | None:
+    """See :meth:`kstore.store.Store.find_name`."""
+    _refuse_foreign(text)
+    with session.db.snapshot():
+        return _record(session, text)
+
+
 def _by_name(session: Session, text: str) -> Found | None:
-    """By a name, None if there is no such name; InvalidReferenceError if it cannot be one."""
+    record = _record(session, text)
+    return _found(session, record, text) if record is not None else None
+
+
+def _record(session: Session, text: str) -> NameRecord | None:
+    """A name, None if there is no such name; InvalidReferenceError if it cannot be one."""
     name, at, suffix = text.partition("@")
     if at and not name:
         return None
@@ -144,7 +165,7 @@ def _by_name(session: Session, text: str) -> Found | None:
             else load_name(session.db, candidate.with_default_tag())
         )
         if record is not None:
-            return _found(session, record, text)
+            return record
     return None
 
 

@@ -23,12 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from kstore import strictjson
-from kstore.blobs import fsync_directory, replace_file, storage_errors, write_all
+from kstore.blobs import (
+    fsync_directory,
+    remove_leftovers,
+    replace_file,
+    storage_errors,
+    write_all,
+)
 from kstore.digest import Digest
 from kstore.errors import KstoreError
 from kstore.reference import Named
 from kstore.store.locks import LockClass
-from kstore.store.root import Root, remove_leftovers
+from kstore.store.root import Root
 from kstore.store.session import Session
 
 __all__ = [
@@ -132,9 +138,9 @@ def rewrite(session: Session) -> None:
     """Write the file anew, without what is no longer true; StorageError."""
     path = session.root.provenance
     with session.locks.lock(LockClass.LAYOUT, wait_seconds=session.wait_seconds, what=str(path)):
-        remove_leftovers(session.root)
         wanted = b"".join(recorded(session).lines())
         with storage_errors(f"write {path}"):
+            remove_leftovers(path)
             if not _holds(path, wanted):
                 replace_file(path, wanted, mode=_MODE)
 

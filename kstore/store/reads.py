@@ -92,9 +92,16 @@ class StoreReader:
         ``NAME@ID``, where both must agree; a unique prefix (3 or more hex digits) of an ID.
 
         Raises ImageNotFoundError (``pullable``: a pull may be the way out of that),
-        AmbiguousNameError, InvalidReferenceError.
+        AmbiguousNameError, InvalidReferenceError, StoreDamagedError for a name of which nothing
+        else is known.
         """
         return self._anywhere(lambda session: lookup.find_image(session, text, pullable=pullable))
+
+    def find_name(self, text: str) -> NameRecord | None:
+        """The name of this store that a user means by ``text``, as for :meth:`find_image`, but
+        whatever it stands for: also an artifact, or an image of which nothing can be read.  None
+        if there is none; AmbiguousNameError, InvalidReferenceError."""
+        return lookup.find_name(self._session, text)
 
     def name(self, named: Named) -> NameRecord | None:
         """What exactly this name means, None if it is not in use."""

@@ -155,11 +155,11 @@ class _Rebuilding:
             self._correct_blobs(writer)
             for document in documents:
                 self._put(writer, document)
-            put_unread_manifests(self._session, writer, self._evidence, self._bad)
+            members = put_unread_manifests(self._session, writer, self._evidence, self._bad)
             put_rows(writer, self._evidence)
             recover_rows(self._session, writer)
             self._restored, self._lost = put_names(self._session, writer, self._wanted)
-            drop_remains(writer)
+            drop_remains(writer, members)
             writer.execute(
                 "UPDATE meta SET value = ? WHERE key = 'generation'",
                 [str(self._evidence.generation + 1)],

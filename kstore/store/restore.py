@@ -5,16 +5,21 @@ origins, and the manifests that cannot be read; each by what was found of it.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
+from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import IntegrityError
+from kstore.errors import IntegrityError, KstoreError
+from kstore.manifest import parse_index
 from kstore.reference import Named
 from kstore.store.catalog import NameRow, Writer
 from kstore.store.incomplete import put_unread
 from kstore.store.naming import choose_member
+from kstore.store.reading import read_manifest
 from kstore.store.salvage import Evidence
 from kstore.store.session import Session
 from kstore.store.signatures import put_signatures
@@ -24,17 +29,37 @@ __all__ = ["drop_remains", "put_names", "put_rows", "put_unread_manifests"]
 
 def put_unread_manifests(
     session: Session, writer: Writer, evidence: Evidence, damaged: Container[Digest]
-) -> None:
-    """What index.json shows and cannot be read keeps its names, and may be fetched again.
+) -> set[Digest]:
+    """What index.json shows and cannot be read keeps its names, and may be fetched again; also the
+    members of indexes that were all there, which are returned.
 
     The blobs that are ``damaged`` have a file.
     """
-    named = {row.target for row in evidence.wanted_names().values()}
-    for found in evidence.complete:
-        newest = found is evidence.complete[-1]
-        for digest, entry in found.entries.items():
+    wanted = evidence.wanted_names().values()
+    named = {row.target for row in wanted}
+    members = {each.digest: each for each in _members(session, evidence, wanted)}
+    lists = [(found.entries, found is evidence.complete[-1]) for found in evidence.complete]
+    for entries, newest in (*lists, (members, True)):
+        for digest, entry in entries.items():
             if (newest or digest in named) and not _has_manifest(writer, digest):
                 put_unread(session, writer, entry, "suspect" if digest in damaged else "missing")
+    return set(members)
+
+
+def _members(
+    session: Session, evidence: Evidence, wanted: Iterable[NameRow]
+) -> Iterator[Descriptor]:
+    """The members of the indexes that index.json shows itself, because all of them were there (see
+    ``layout``)."""
+    shown = evidence.complete[-1].entries if evidence.complete else {}
+    for target in {
+        row.target
+        for row in wanted
+        if row.target in shown and row.manifest not in (None, row.target)
+    }:
+        with contextlib.suppress(KstoreError):
+            for member in parse_index(read_manifest(session, target)).manifests:
+                yield replace(member, annotations={})  # by others, and no word of the store's
 
 
 def put_rows(writer: Writer, evidence: Evidence) -> None:
@@ -88,12 +113,15 @@ def put_names(
     return restored, lost
 
 
-def drop_remains(writer: Writer) -> None:
-    """Forget what a backup still knew and is gone: removed since, or lost without a trace."""
+def drop_remains(writer: Writer, members: Iterable[Digest]) -> None:
+    """Forget what a backup still knew and is gone: removed since, or lost without a trace; but not
+    these ``members`` of indexes."""
     writer.execute(
         "DELETE FROM manifest WHERE digest IN (SELECT digest FROM blob WHERE state = 'missing')"
+        " AND digest NOT IN (SELECT value FROM json_each(?))"
         " AND NOT EXISTS (SELECT 1 FROM name n WHERE manifest.digest"
-        "   IN (n.target, n.manifest, n.via))"
+        "   IN (n.target, n.manifest, n.via))",
+        [json.dumps([str(digest) for digest in members])],
     )
     writer.execute(
         "DELETE FROM image WHERE id NOT IN"

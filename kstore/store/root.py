@@ -46,7 +46,6 @@ __all__ = [
     "no_store",
     "open_root",
     "remove_drafts",
-    "remove_leftovers",
     "strange_names",
 ]
 
@@ -290,14 +289,6 @@ def remove_drafts(root: Root) -> None:
         for name in (DRAFT, SALVAGE):
             for suffix in ("", "-journal", "-wal", "-shm"):
                 (root.database.parent / f"{name}{suffix}").unlink(missing_ok=True)
-
-
-def remove_leftovers(root: Root) -> None:
-    """Remove files that died before their rename; the caller holds the layout lock."""
-    with storage_errors(f"tidy up {root.path}"):
-        for path in root.path.iterdir():
-            if path.name.startswith((f".{root.index.name}.", f".{root.provenance.name}.")):
-                path.unlink(missing_ok=True)
 
 
 def strange_names(root: Root) -> list[Path]:

@@ -45,6 +45,7 @@ _OTHER_TABLES = {
     "blob_source": ("digest", "registry", "repository", "last_ok"),
     "protection": ("name", "since"),
     "signature": ("manifest", "ordinal", "data"),
+    "name_log": ("id", "name", "repository", "old", "new", "at", "command"),
 }
 
 

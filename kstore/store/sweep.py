@@ -28,15 +28,17 @@ class Swept:
 
 
 def unread_manifest(reader: Database | Writer, *, nameless: bool) -> str | None:
-    """A manifest that nobody could read since the database was made: it may need any blob.
+    """A manifest that nobody has understood since the database was made: it may need any blob,
+    also where its bytes are there again by now, until its rows say what it needs.
 
     One that no name and no container leads to only counts if ``nameless`` ones do.
     """
     rows = reader.rows(
-        "SELECT m.digest FROM blob b JOIN manifest m ON m.digest = b.digest"
-        " WHERE b.state <> 'present' AND m.annotations = ?"
+        "SELECT m.digest FROM manifest m WHERE m.annotations = ?"
         "  AND (? OR m.digest IN (SELECT manifest FROM container)"
-        "   OR EXISTS (SELECT 1 FROM name n WHERE m.digest IN (n.target, n.manifest, n.via)))"
+        "   OR EXISTS (SELECT 1 FROM name n WHERE m.digest IN (n.target, n.manifest, n.via))"
+        "   OR EXISTS (SELECT 1 FROM edge e JOIN name n ON n.target = e.parent"
+        "     WHERE e.child = m.digest AND e.role = 'member'))"
         " LIMIT 1",
         [UNREAD, nameless],
     )

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import BlobNotFoundError, CancelledError, KstoreError, RemoteError
+from kstore.errors import (
+    BlobNotFoundError,
+    CancelledError,
+    KstoreError,
+    ManifestNotFoundError,
+    RemoteError,
+)
 from kstore.interfaces import BlobSource, RetrySink
 from kstore.manifest import RawManifest
 from kstore.reference import Named
@@ -131,18 +137,27 @@ class Places:
 
             return read_attached_signatures(client, path, digest)
 
-        attempt = self._attempt()
-        for place in attempt:
-            try:
-                found = ask(place)
-            except KstoreError as error:
-                attempt.failed(place, error)
-                continue
-            if found:
-                return found
-        if attempt.errors:  # they might be there
-            raise attempt.error()
-        return ()
+        return self._any(ask)
+
+    def referrers(self, subject: Digest) -> Sequence[Descriptor]:
+        """What refers to a manifest, by the first server that lists anything."""
+        return self._any(
+            lambda place: tuple(self._connect(place.peer).referrers(place.named.path, subject))
+        )
+
+    def head(self, version: str | Digest) -> Descriptor | None:
+        """Type, digest and size of a manifest of the repository; None if no server has it."""
+
+        def ask(place: Place) -> Descriptor:
+            found = self._connect(place.peer).head_manifest(place.named.path, version)
+            if found is None:
+                raise ManifestNotFoundError(f"{place} has no manifest {version}")
+            return found
+
+        try:
+            return self._try(ask)
+        except ManifestNotFoundError:
+            return None
 
     def open_blob(
         self,
@@ -183,6 +198,22 @@ class Places:
     def _manifest(self, place: Place, version: str | Digest) -> RawManifest:
         return self._connect(place.peer).get_manifest(place.named.path, version)
 
+    def _any(self, ask: Callable[[Place], Sequence[T]]) -> Sequence[T]:
+        """What the first place has that has anything; not that there is nothing, while one that
+        failed may have it."""
+        attempt = self._attempt()
+        for place in attempt:
+            try:
+                found = ask(place)
+            except KstoreError as error:
+                attempt.failed(place, error)
+                continue
+            if found:
+                return found
+        if attempt.errors:
+            raise attempt.error()
+        return ()
+
     def _try(self, ask: Callable[[Place], T]) -> T:
         attempt = self._attempt()
         for place in attempt:
@@ -202,7 +233,7 @@ class _Attempt:
         self._places = tuple(places)
         self._outages = outages
         self._blob = blob
-        self._reasons: list[str] = []
+        self._reasons = [place.besides for place in places if place.besides is not None]
         self.errors: list[tuple[Place, KstoreError]] = []
 
     def __iter__(self) -> Iterator[Place]:
@@ -215,7 +246,7 @@ class _Attempt:
 
     def failed(self, place: Place, error: KstoreError) -> None:
         """Note why ``place`` could not help; a cancel, and the failure of an only place, go on."""
-        if isinstance(error, CancelledError) or len(self._places) == 1:
+        if isinstance(error, CancelledError) or (len(self._places) == 1 and not self._reasons):
             raise error
         self._outages.note(place, error)
         self.errors.append((place, error))

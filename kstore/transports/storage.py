@@ -153,16 +153,18 @@ class StorageReference(ImageReference):
     def delete(self) -> None:
         """Remove the name that :meth:`~kstore.store.Store.find_image` finds, and the image with
         its last name."""
-        store, name = self.home.store, self.named
+        store = self.home.store
         try:
             found = store.find_image(self.text, pullable=False)
-        except ImageNotFoundError:
-            if name is None or store.name(name) is None:  # or of an artifact, or an empty index
+        except (ImageNotFoundError, StoreDamagedError):
+            record = store.find_name(self.text) if self.named is not None else None
+            if record is None:  # or of an artifact, an empty index, or what cannot be read
                 raise
+            name: Named | None = record.name
         else:
             if found.image.location is not None:
                 raise elsewhere(found)
-            name = found.name if name is not None else None
+            name = found.name if self.named is not None else None
         if name is None:
             raise InvalidReferenceError(f"{self.text!r} is not an image name", hint="kstore rmi")
         store.remove_name(name)

@@ -157,6 +157,9 @@ def test_what_stands_for_damage_that_is_no_image_is_named(root: Path) -> None:
     result = run("--root", root, "check")
     assert result.code == 10
     assert "has no file; localhost/signature:1 needs it" in result.out
+    result = run("--root", root, "check", "--repair")
+    assert result.code == 10
+    assert result.err.startswith("hint: kstore check --repair --from SOURCE")
 
 
 @pytest.mark.parametrize("damage", ["lost", "scribbled"])

@@ -12,6 +12,7 @@ import pytest
 from kstore.digest import Digest
 from kstore.platforms import Platform
 from kstore.store import Store
+from tests.support.attachments import cosign_attachment, cosign_tag
 from tests.support.cli import Result, run, run_on_terminal
 from tests.support.credentialprogram import answer, install
 from tests.support.faultserver import Basic, Bearer, Fault, FaultServer, make_certificate
@@ -245,6 +246,54 @@ def test_a_blocked_registry_is_not_asked_by_anybody(
     assert result.code == 7, result.err
     assert f"is blocked: {file} blocks the registry {server.host}" in result.err
     assert server.connections == 0
+
+
+def test_mirrors_of_a_blocked_registry_serve_and_it_is_not_asked(
+    root: Path, server: FaultServer, other: FaultServer, configure: Configure
+) -> None:
+    text = registry(
+        "registry.test", server.host, other.host, more="insecure = true\nblocked = true"
+    )
+    file = configure(text)
+    result = kstore(root, "pull", "--quiet", NAME)
+    assert (result.code, result.out.strip()) == (0, IMAGE.id), result.err
+    other.manifests.clear()
+    result = kstore(root, "pull", NAME)
+    assert result.code == 3
+    assert f"{other.host} has no manifest team/app:v1 (registry.test/team/app " in result.err
+    assert f"is blocked: {file} blocks the registry registry.test" in result.err
+    blocked = registry(server.host, server.host, more="insecure = true\nblocked = true")
+    configure(registry("registry.test", f"{server.host}/x", more="insecure = true") + blocked)
+    result = kstore(root, "pull", NAME)
+    assert (result.code, f"{server.host}/x/team/app is blocked" in result.err) == (7, True)
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_whatever_reads_an_image_goes_where_its_table_says(
+    root: Path, server: FaultServer, configure: Configure, tmp_path: Path, blocked: bool
+) -> None:
+    """The registry itself is not there, or must not be asked."""
+    note, tag = cosign_attachment(b"note"), cosign_tag(IMAGE.raw.digest, "att")
+    for path in ("other/app", "team/app"):
+        offer(server, IMAGE, path)
+        for data in note.blobs.values():
+            server.add_blob(data, path)
+        server.add_manifest(note.raw.data, note.raw.media_type, path, tag)
+    rewritten = registry("registry.test/team", f"{server.host}/other", more="insecure = true")
+    mirrored = registry("registry.test", "registry.test", server.host, more="blocked = true")
+    configure(mirrored if blocked else rewritten)
+    there = f"docker://{NAME}"
+    for words in (
+        ("inspect", there),
+        ("pull", "--with-referrers", NAME),
+        ("copy", "--with-referrers", there, f"oci:{tmp_path}/copied:v1"),
+        ("sync", "--src", "docker", "--dest", "dir", NAME, tmp_path / "synced"),
+    ):
+        result = kstore(root, *words)
+        assert result.code == 0, (words, result.err)
+    listed = kstore(root, "referrers", "-q", "--no-trunc", there)
+    assert (listed.code, listed.out.split()) == (0, [str(note.raw.digest)]), listed.err
 
 
 def test_a_users_own_configuration_is_read_and_what_is_odd_is_told(

@@ -158,7 +158,8 @@ def servers() -> Iterator[tuple[FaultServer, FaultServer]]:
     """A registry, and a mirror whose tag means another image."""
     with FaultServer() as primary, FaultServer() as mirror:
         offer(primary, IMAGE, "team/app", "only/here", "deep/team/app")
-        offer(mirror, OTHER, "team/app", "mirrored/app")
+        offer(primary, IMAGE, "shut/team/app", "shut/only/here")
+        offer(mirror, OTHER, "team/app", "mirrored/app", "shut/only/here")
         for data in IMAGE.blobs.values():
             mirror.add_blob(data, "team/app")
         yield primary, mirror
@@ -218,6 +219,34 @@ insecure = true
 pull-from-mirror = "tag-only"
 
 [[registry]]
+prefix = "closed.test"
+location = "closed.test"
+blocked = true
+[[registry.mirror]]
+location = "{mirror}"
+insecure = true
+
+[[registry]]
+prefix = "indirect.test"
+location = "{primary}/shut"
+insecure = true
+[[registry.mirror]]
+location = "{mirror}/shut"
+insecure = true
+
+[[registry]]
+prefix = "{primary}/shut/team"
+location = "{primary}/shut/team"
+insecure = true
+blocked = true
+
+[[registry]]
+prefix = "{mirror}/shut/only"
+location = "{mirror}/shut/only"
+insecure = true
+blocked = true
+
+[[registry]]
 prefix = "dead.test"
 location = "{primary}"
 insecure = true
@@ -254,6 +283,10 @@ CASES: dict[str, TestImage | None] = {
     "tags.test/mirrored/app:v1": OTHER,
     "digests.test/mirrored/app:v1": None,
     "dead.test/team/app:v1": IMAGE,
+    "closed.test/team/app:v1": OTHER,
+    "closed.test/only/here:v1": None,
+    "indirect.test/team/app:v1": None,
+    "indirect.test/only/here:v1": IMAGE,
 }
 
 

@@ -8,6 +8,7 @@ import click
 
 from kstore.cli.grammar import declare
 from kstore.cli.options import (
+    CompressionType,
     image_argument,
     progress_option,
     quiet_option,
@@ -59,9 +60,10 @@ _FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
 )
 @click.option(
     "--compress",
-    "compression",
-    type=click.Choice(("gzip", "zstd", "none")),
-    help="Compress all layers so, or unpack them; they stay as they are without it",
+    type=CompressionType(),
+    metavar="KIND[:LEVEL]",
+    help="Compress what is not compressed so yet: gzip (1 to 9) or zstd (1 to 22); none unpacks;"
+    " layers stay as they are without it",
 )
 @quiet_option("No progress, only errors")
 @progress_option
@@ -74,7 +76,7 @@ def command(
     images: tuple[str, ...],
     output: str,
     form: SaveFormat,
-    compression: Kind | None,
+    compress: tuple[Kind, int | None] | None,
     quiet: bool,
     progress: str,
     with_referrers: bool,
@@ -91,6 +93,7 @@ def command(
     from kstore.cli.transfers import SAVING
     from kstore.operations.save import SaveOptions, save_images
 
+    kind, level = compress or (None, None)
     session.on_interrupt = "nothing was saved"
     with (
         session.transports("save", create=False) as transports,
@@ -103,7 +106,8 @@ def command(
             output,
             SaveOptions(
                 format=form,
-                compression=compression,
+                compression=kind,
+                compression_level=level,
                 remove_signatures=remove_signatures,
                 with_referrers=with_referrers,
                 policy=policy,

@@ -43,6 +43,12 @@ def test_commands_are_completed(root: Path) -> None:
     assert completed("ingest ", root) == ["ls", "rm"]
 
 
+@pytest.mark.parametrize("command", ["save", "copy", "sync", "commit"])
+def test_kinds_of_compression_are_completed(root: Path, command: str) -> None:
+    assert completed(f"{command} --compress ", root) == ["gzip", "zstd", "none"]
+    assert completed(f"{command} --compress z", root) == ["zstd"]
+
+
 def test_names_are_completed_as_people_write_them(root: Path) -> None:
     names = completed("inspect b", root)
     assert names == ["base:1", "busybox:latest"]

@@ -81,9 +81,17 @@ def test_one_image_of_a_layout_has_no_tags_to_list(transports: Transports, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [("dir:images", 6), ("nonsense://x", 2), ("kstore:app", 6), ("Not A Name", 2)]
+    ("text", "code", "hint"),
+    [
+        ("dir:images", 6, None),
+        ("nonsense://x", 2, None),
+        ("kstore:app", 6, "kstore images app"),
+        ("Not A Name", 2, None),
+    ],
 )
-def test_what_has_no_tags_is_one_sentence(transports: Transports, text: str, code: int) -> None:
+def test_what_has_no_tags_is_one_sentence(
+    transports: Transports, text: str, code: int, hint: str | None
+) -> None:
     with pytest.raises(KstoreError) as caught:
         list_tags(transports, text)
-    assert caught.value.exit_code == code
+    assert (caught.value.exit_code, caught.value.hint) == (code, hint)

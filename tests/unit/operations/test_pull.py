@@ -67,6 +67,25 @@ def test_a_layer_that_is_wrong_does_not_stop_the_others_either(
     assert (tags(result), [f.name.tag for f in result.failed]) == (["b"], ["a"])
 
 
+@pytest.mark.parametrize("what", ["manifest", "config", "layer"])
+def test_a_damaged_image_is_missing_to_who_pulls_what_is_missing(
+    store: Store, transports: Transports, registry: LocalRegistry, what: str
+) -> None:
+    registry.push("team/app", "a", MINE)
+    name, options = f"{registry.host}/team/app:a", PullOptions(if_missing=True)
+    pull_image(store, transports, name)
+    digits = {
+        "manifest": MINE.raw.digest.hex,
+        "config": MINE.id,
+        "layer": MINE.layers[0].digest.hex,
+    }
+    (store.root / "blobs" / "sha256" / digits[what]).unlink()
+    store.check()
+    assert not pull_image(store, transports, name, options).pulled[0].present
+    assert store.check(deep=True).problems == ()
+    assert pull_image(store, transports, name, options).pulled[0].present
+
+
 def test_one_name_that_fails_is_an_error(
     store: Store, transports: Transports, registry: LocalRegistry
 ) -> None:

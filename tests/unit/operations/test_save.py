@@ -23,13 +23,14 @@ from kstore.errors import (
 )
 from kstore.manifest import RawManifest, parse_image
 from kstore.mediatypes import DOCKER_LAYER, DOCKER_MANIFEST
+from kstore.operations.import_ import import_tar
 from kstore.operations.save import SaveFormat, SaveOptions, SaveResult, save_images
 from kstore.settings import load
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import Transports
 from tests.support.disks import files_no_larger_than
-from tests.support.images import ARM64, index_of, random_image
+from tests.support.images import ARM64, compress, index_of, layer_tar, random_image
 from tests.support.stores import listing, put_image, put_index
 
 ONE, TWO, ARM = random_image(1), random_image(2, docker=True), random_image(3, platform=ARM64)
@@ -154,6 +155,18 @@ def test_layers_are_compressed_anew_when_that_is_asked_for(
     save(images, transports, out / "image", "z:1", format="docker-dir", compression="gzip")
     raw = RawManifest.receive((out / "image/manifest.json").read_bytes())
     assert {layer.media_type for layer in parse_image(raw).layers} == {DOCKER_LAYER}
+
+
+def test_a_level_of_compression_is_heard(images: Store, transports: Transports, out: Path) -> None:
+    text = b" ".join(str(number).encode() for number in range(20_000))
+    tar = compress(layer_tar({"text": text}), "zstd")
+    import_tar(images, "-", "text:1", stdin=io.BytesIO(tar))
+    sizes = []
+    for level in (1, 9):
+        to = out / str(level)
+        save(images, transports, to, "text:1", compression="gzip", compression_level=level)
+        sizes.append(to.stat().st_size)
+    assert sizes[0] > sizes[1]
 
 
 def test_an_index_is_saved_whole_where_the_format_has_a_word_for_it(

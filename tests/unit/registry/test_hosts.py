@@ -14,7 +14,7 @@ import pytest
 from kstore.errors import InvalidInputError, RemoteError
 from kstore.registry import RegistrySettings, exchange
 from kstore.registry.hosts import registry_origin, tls_files
-from tests.support.faultserver import Fault, FaultServer, make_certificate
+from tests.support.faultserver import Fault, FaultServer, make_authority, make_certificate
 from tests.unit.registry.conftest import ClientFactory
 
 
@@ -89,6 +89,23 @@ def test_authorities_of_a_directory_are_trusted_besides_the_systems(
         make_client(common, **strict).ping()
         with pytest.raises(RemoteError, match="not trusted"):
             make_client(private, **strict).ping()
+
+
+def test_a_servers_own_certificate_is_trusted_if_a_user_says_so(
+    tmp_path: Path, make_client: ClientFactory
+) -> None:
+    """As podman and skopeo do it, although an authority has signed it that nobody knows."""
+    authority, pair = make_authority(tmp_path)
+    for name, certificate in (("own", pair[0]), ("all", authority), ("other", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "gone.crt").symlink_to("nowhere")
+        if certificate is not None:
+            (tmp_path / name / "x.crt").write_bytes(certificate.read_bytes())
+    with FaultServer(tls=pair) as server:
+        for name in ("own", "all"):
+            make_client(server, cert_dir=tmp_path / name, tls_verify=True).ping()
+        with pytest.raises(RemoteError, match="not trusted"):
+            make_client(server, cert_dir=tmp_path / "other", tls_verify=True, attempts=1).ping()
 
 
 def test_a_client_certificate_is_presented(tmp_path: Path, make_client: ClientFactory) -> None:

@@ -11,7 +11,7 @@ import pytest
 from kstore.digest import Digest
 from kstore.errors import InvalidInputError, PolicyRejectedError, StorageError
 from kstore.reference import Named
-from kstore.registry.registriesconf import Peer, RegistriesConf
+from kstore.registry.registriesconf import Peer, Place, RegistriesConf
 from kstore.registry.registriesfiles import RegistriesPaths, load_registries
 
 DIGEST = f"@{Digest.of(b'x')}"
@@ -134,11 +134,36 @@ def test_each_server_is_met_as_its_own_table_says(tmp_path: Path) -> None:
 
 
 def test_a_blocked_registry_is_not_asked_and_the_file_is_named(tmp_path: Path) -> None:
-    found = conf(tmp_path, table("r.io/bad", "r.io/bad", "blocked = true") + mirror("m.io"))
+    found = conf(tmp_path, table("r.io/bad", "r.io/bad", "blocked = true"))
     for name in ("r.io/bad", "r.io/bad/x"):
+        with pytest.raises(PolicyRejectedError, match=f"{name} is blocked: {tmp_path}/main"):
+            found.check_allowed(name)
         with pytest.raises(PolicyRejectedError, match=f"{name} is blocked: {tmp_path}/main"):
             found.places(Named.parse(name))
     assert found.check_allowed("r.io/good") is None
+
+
+def test_mirrors_of_a_blocked_registry_serve_in_its_place(tmp_path: Path) -> None:
+    """How OpenShift keeps machines from a registry, and what podman makes of it."""
+    text = table("r.io", "q.io", "blocked = true") + mirror("l.io") + mirror("m.io")
+    found = conf(tmp_path, text + mirror("n.io") + table("n.io", "n.io", "blocked = true"))
+    first, last = found.places(Named.parse("r.io/a:1"))
+    assert first == Place(Named.parse("l.io/a:1"), Peer("l.io", mirror=True, foreign=True))
+    assert last.peer == Peer("m.io", foreign=True), "it is never given up, and owns the error"
+    assert last.besides is not None
+    for name, prefix in (("r.io/a", "r.io"), ("n.io/a", "n.io")):
+        assert f"{name} is blocked: {tmp_path}/main blocks the registry {prefix}" in last.besides
+
+
+def test_a_blocked_server_is_blocked_under_every_name(tmp_path: Path) -> None:
+    text = table("r.io", "q.io/x") + table("q.io", "q.io", "blocked = true")
+    found = conf(tmp_path, text)
+    with pytest.raises(PolicyRejectedError, match=r"^q\.io/x/a is blocked: .*registry q\.io$"):
+        found.places(Named.parse("r.io/a:1"))
+    text = table("r.io", "q.io") + mirror("m.io/y") + table("m.io/y/b", "m.io", "blocked = true")
+    found = conf(tmp_path, text)
+    assert pulled(found, "r.io/a:1") == ["m.io/y/a:1", "q.io/a:1"]
+    assert pulled(found, "r.io/b:1") == ["q.io/b:1"]
 
 
 def test_a_location_that_makes_no_name_is_an_error_of_the_file(tmp_path: Path) -> None:
@@ -192,15 +217,15 @@ def test_the_first_main_file_is_read_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "alone", "found"),
+    ("own", "old", "found"),
     [
         (True, True, ["u.io", "u.io"]),
         (True, False, ["u.io", "s.io"]),
         (False, True, ["u.io", "s.io"]),
     ],
 )
-def test_a_users_own_files_may_count_alone_as_they_did_before_podman_6(
-    tmp_path: Path, own: bool, alone: bool, found: list[str]
+def test_files_may_count_by_the_rules_before_podman_6(
+    tmp_path: Path, own: bool, old: bool, found: list[str]
 ) -> None:
     system, user = tmp_path / "system.d", tmp_path / "user.d"
     for directory, text in (
@@ -213,8 +238,13 @@ def test_a_users_own_files_may_count_alone_as_they_did_before_podman_6(
         (tmp_path / "own").write_text(table("b.io", "u.io"))
     (tmp_path / "etc").write_text("")
     main = (tmp_path / "own", tmp_path / "etc")
-    read = load_registries(RegistriesPaths(main, (system, user), own_alone=alone))
+    read = load_registries(RegistriesPaths(main, (system, user), old_rules=old))
     assert [read.places(Named.parse(f"{name}.io/x:1"))[0].named.domain for name in "ab"] == found
+    (tmp_path / "only").write_text(table("c.io", "o.io"))
+    read = load_registries(
+        RegistriesPaths(main, (system, user), only=tmp_path / "only", old_rules=old)
+    )
+    assert sorted(read.registries) == (["a.io", "b.io", "c.io"] if old else ["c.io"])
 
 
 def test_a_file_given_by_name_must_exist_and_counts_alone(tmp_path: Path) -> None:
@@ -316,6 +346,13 @@ def test_keys_nobody_knows_are_warned_of(tmp_path: Path) -> None:
         assert f"the key '{key}' is unknown" in warning
         assert f"{tmp_path}/main" in warning
     assert pulled(found, "r.io/a:1") == ["m.io/a:1", "r.io/a:1"]
+
+
+def test_a_table_that_is_there_twice_in_one_file_is_warned_of(tmp_path: Path) -> None:
+    main = table("r.io", "a.io") + table("r.io", "b.io")
+    found = conf(tmp_path, main, later=table("r.io", "c.io"))
+    assert found.warnings == (f"{tmp_path}/main: of the tables for r.io, the last counts",)
+    assert pulled(found, "r.io/x:1") == ["c.io/x:1"]
 
 
 def test_a_thousand_entries_cost_a_few_milliseconds(tmp_path: Path) -> None:

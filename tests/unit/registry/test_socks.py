@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from kstore.errors import InvalidInputError, RemoteError
+from kstore.errors import InvalidInputError, RemoteError, RemoteTimeoutError
 from kstore.registry.proxies import Proxies
 from tests.support.faultserver import FaultServer, make_certificate
 from tests.support.socksproxy import SocksProxy
@@ -79,6 +80,20 @@ def test_a_proxy_that_does_not_help_is_named_with_the_reason(
         client = make_client("registry.test", proxies=through(proxy), tls_verify=True, attempts=1)
         where = f"registry.test \\(by way of proxy 127.0.0.1:{proxy.port}\\)"
         with pytest.raises(RemoteError, match=f"{where} cannot be reached: .*{reason}"):
+            client.ping()
+
+
+def test_a_proxy_that_never_answers_is_given_up(make_client: ClientFactory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"socks5://127.0.0.1:{silent.getsockname()[1]}"
+        client = make_client(
+            "registry.test",
+            proxies=Proxies.parse({"https_proxy": address}),
+            tls_verify=True,
+            attempts=1,
+            connect_timeout=0.2,
+        )
+        with pytest.raises(RemoteTimeoutError, match=r"\(by way of proxy .*\) was given up"):
             client.ping()
 
 

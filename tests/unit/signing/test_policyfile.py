@@ -65,6 +65,10 @@ def without(document: dict[str, Any], key: str) -> dict[str, Any]:
             SignedBy(Keys(data=(b"key",)), MatchRepoDigestOrExact()),
         ),
         (
+            {**without(GPG, "keyPath"), "keyData": f"{KEY[:2]}\n{KEY[2:]}\r\n"},
+            SignedBy(Keys(data=(b"key",)), MatchRepoDigestOrExact()),
+        ),
+        (
             {**GPG, "keyType": "X509Certificates"},
             SignedBy(Keys(("/key",)), MatchRepoDigestOrExact(), "X509Certificates"),
         ),

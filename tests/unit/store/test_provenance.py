@@ -173,6 +173,15 @@ def test_what_stands_in_its_place_and_cannot_be_replaced_remains_a_problem(root:
         assert store.repairs.mend(store.check().problems) == []
 
 
+def test_what_a_killed_prune_left_is_no_damage_and_goes_with_the_next(root: Path) -> None:
+    fill(root)
+    (root / ".provenance.0123456789ab").write_bytes(b"half")
+    with Store.open(root) as store:
+        assert store.check().problems == ()
+        store.prune()
+    assert not (root / ".provenance.0123456789ab").exists()
+
+
 def test_a_link_in_its_place_is_not_followed(root: Path, tmp_path: Path) -> None:
     fill(root)
     (root / "provenance").unlink()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kstore import mediatypes as mt
 from kstore.digest import Digest
 from kstore.errors import (
     CancelledError,
@@ -19,15 +20,19 @@ from kstore.errors import (
     StorageError,
     StoreDamagedError,
 )
+from kstore.manifest import RawManifest
+from kstore.operations.rmi import remove_images
+from kstore.operations.untag import untag_image
 from kstore.operations.working import make_container
 from kstore.platforms import Platform
 from kstore.store import RebuildReport, Store
 from kstore.store import rebuild as rebuilding
-from kstore.store.layout import REF_NAME
+from kstore.store.layout import IMAGE, REF_NAME
 from kstore.store.reading import read_blob
 from kstore.store.rebuild import rebuild
 from kstore.store.session import Session
 from kstore.streams import Cancel
+from kstore.transports.storage import StorageTransport
 from tests.support.images import TestImage, index_of, random_artifact, random_image
 from tests.support.scripts import read_line, started
 from tests.support.stores import named, put_artifact, put_image, put_index
@@ -311,6 +316,111 @@ def test_what_an_unreadable_manifest_may_need_is_not_removed(root: Path) -> None
     assert left < blobs | {ONE.raw.digest.hex}, "what belonged to the index without a name is gone"
 
 
+def test_what_a_manifest_may_need_that_came_back_stays_until_somebody_read_it(root: Path) -> None:
+    filled(root)
+    (root / "blobs" / "sha256" / ONE.raw.digest.hex).unlink()
+    lose(root)
+    rebuild(root)
+    give_back(root, ONE, ONE.raw.digest)
+    with Store.open(root) as store, store.lease("a repair that dies") as lease:
+        assert lease.adopt([(ONE.raw.digest, None)]) == {ONE.raw.digest}
+    with Store.open(root) as store:
+        assert store.prune().blobs_removed == 0
+        store.check()
+        assert store.prune().blobs_removed > 0, "what belonged to the image without a name"
+        assert store.find_image("one").image.complete
+        assert store.check(deep=True).problems == ()
+
+
+def test_what_is_no_manifest_after_all_keeps_no_blob(root: Path) -> None:
+    filled(root)
+    index = json.loads((root / "index.json").read_text())
+    data = b'{"schemaVersion":2}'
+    strange = Digest.of(data)
+    index["manifests"].append(
+        {"mediaType": mt.OCI_MANIFEST, "digest": str(strange), "size": len(data)}
+        | {"annotations": {REF_NAME: "localhost/strange:latest"}}
+    )
+    (root / "index.json").write_text(json.dumps(index))
+    lose(root)
+    assert rebuild(root).lost_names == ()
+    (root / "blobs" / "sha256" / strange.hex).write_bytes(data)
+    with Store.open(root) as store:
+        assert store.remove_name(named("two")).blobs_removed == 0
+        store.check()
+        assert store.prune().blobs_removed > 0
+
+
+@pytest.mark.parametrize("backup", [False, True], ids=["without", "with a backup"])
+@pytest.mark.parametrize("damage", [Path.unlink, rot], ids=["gone", "rotten"])
+@pytest.mark.parametrize("seed", [3, 4], ids=["the one it leads to", "another"])
+def test_a_member_that_cannot_be_read_is_missed_and_its_layers_stay(
+    root: Path, seed: int, damage: Callable[[Path], None], backup: bool
+) -> None:
+    before = filled(root)
+    member = random_image(seed) if seed == 3 else random_image(seed, platform=FOREIGN)
+    if backup:
+        with Store.open(root) as store:
+            store.prune(only_images=())
+    damage(root / "blobs" / "sha256" / member.raw.digest.hex)
+    if backup:
+        scribble(root)
+    else:
+        lose(root)
+    rebuild(root)
+    lose(root)
+    rebuild(root)  # and a second time
+    with Store.open(root) as store:
+        name = store.find_name("whole")
+        assert name is not None
+        assert name.manifest == random_image(3).raw.digest
+        assert [each.digest for each in store.repairs.damaged_blobs()] == [member.raw.digest]
+        assert store.prune().blobs_removed == 0
+        assert {usage.kind: usage.bytes for usage in store.usage().kinds}["unreferenced"] == 0
+    give_back(root, member, member.raw.digest)
+    with Store.open(root) as store:
+        store.check()
+        assert store.check(deep=True).problems == ()
+    assert listed(root) == before
+
+
+def test_only_the_store_itself_says_what_config_an_unreadable_member_has(root: Path) -> None:
+    members = [random_image(3), random_image(4, platform=FOREIGN)]
+    index = json.loads(index_of(members).data)
+    index["manifests"][1]["annotations"] = {IMAGE: str(CONFIG)}
+    raw = RawManifest.receive(json.dumps(index).encode())
+    with Store.open(root) as store:
+        put_image(store, ONE, "one")
+        put_index(store, raw, members, "whole")
+    (root / "blobs" / "sha256" / members[1].raw.digest.hex).unlink()
+    lose(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        record = store.manifest(members[1].raw.digest)
+        assert record is not None
+        assert record.image_id is None
+
+
+@pytest.mark.parametrize("how", ["rmi", "untag", "delete"])
+def test_a_name_of_which_nothing_else_is_known_can_be_taken_away(root: Path, how: str) -> None:
+    with Store.open(root) as store:
+        put_image(store, ONE, "localhost/one")
+    for digest in (ONE.raw.digest, CONFIG):
+        (root / "blobs" / "sha256" / digest.hex).unlink()
+    lose(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        if how == "rmi":
+            assert remove_images(store, ["one"]).errors == ()
+        elif how == "untag":
+            assert untag_image(store, "one") == named("localhost/one")
+        else:
+            StorageTransport(store).parse_reference("one").delete()
+        assert store.names() == []
+        store.prune()
+        assert list(store._session.blobs.digests()) == []
+
+
 @pytest.mark.parametrize("how", ["rmi", "untag"])
 @pytest.mark.parametrize("digests", [[ONE.raw.digest], [ONE.raw.digest, CONFIG]], ids=len)
 def test_an_image_that_cannot_be_read_can_be_removed(
@@ -393,6 +503,23 @@ def test_an_image_whose_config_is_damaged_is_reported(root: Path) -> None:
     lose(root)
     report = rebuild(root)
     assert any(str(ONE.raw.digest) in text for text in report.not_understood)
+
+
+@pytest.mark.parametrize("backup", ["none", "old"])
+def test_the_log_of_names_is_read_from_the_damaged_database(root: Path, backup: str) -> None:
+    filled(root)
+    with Store.open(root) as store:
+        if backup == "old":
+            store.prune(only_images=())
+        store.tag(store.find_image("two"), [named("one")])
+        store.untag(named("two"))
+        before = store.name_log()
+    spoil_page("blob")(root)
+    rebuild(root)
+    with Store.open(root) as store:
+        log = store.name_log()
+    assert [change for change in log if change in before] == before
+    assert {change.command for change in log[: len(log) - len(before)]} <= {""}
 
 
 @pytest.mark.parametrize("damage", [lose, spoil_page("blob")], ids=["lost", "blob"])

@@ -41,7 +41,9 @@ def test_nothing_near_leads_to_a_pull(store: Store, said: str) -> None:
     assert caught.value.hint == f"kstore pull {said}"
 
 
-@pytest.mark.parametrize(("said", "pullable"), [("0123456789ab", True), ("alpine", False)])
+@pytest.mark.parametrize(
+    ("said", "pullable"), [("0123456789ab", True), ("alpine@sha256:0123", True), ("alpine", False)]
+)
 def test_what_cannot_be_pulled_leads_to_the_list_of_images(
     store: Store, said: str, pullable: bool
 ) -> None:

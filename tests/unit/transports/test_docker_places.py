@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from kstore.errors import (
     RemoteError,
 )
 from kstore.interfaces import BlobSource
-from kstore.mediatypes import OCI_MANIFEST
+from kstore.mediatypes import OCI_INDEX, OCI_MANIFEST
 from kstore.reference import Named
 from kstore.registry import RegistryClient, RegistrySettings
 from kstore.registry.registriesconf import Peer, Place
@@ -361,6 +362,36 @@ class Beside:
         if self._failure is not None:
             raise self._failure
         return self._signatures
+
+
+def test_referrers_are_those_of_the_first_server_that_lists_any(
+    servers: list[FaultServer], make: Make
+) -> None:
+    """A mirror that keeps none does not hide the registry's; one that fails might have some."""
+    subject = IMAGE.raw.digest
+    listed = OTHER.raw.descriptor
+    places = make(hosts(servers))
+    assert places.referrers(subject) == ()
+    index = json.dumps(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed.to_json()]}
+    ).encode()
+    servers[2].add_manifest(index, OCI_INDEX, "team/app", str(subject).replace(":", "-"))
+    assert [each.digest for each in places.referrers(subject)] == [listed.digest]
+    unwell(servers[0])
+    assert [each.digest for each in places.referrers(subject)] == [listed.digest]
+    servers[2].manifests["team/app"].pop(str(subject).replace(":", "-"))
+    with pytest.raises(RemoteError, match="answered 503"):
+        make(hosts(servers)).referrers(subject)
+
+
+def test_a_manifest_is_looked_at_wherever_it_is(servers: list[FaultServer], make: Make) -> None:
+    places = make(hosts(servers))
+    no_manifest(servers[0])
+    no_entry(servers[1])
+    found = places.head("v1")
+    assert found is not None
+    assert (found.digest, places.head("v2")) == (IMAGE.raw.digest, None)
+    assert servers[2].seen("GET", "/manifests/v1") == []
 
 
 def test_signatures_are_those_of_the_first_server_that_has_any(
