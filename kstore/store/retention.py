@@ -105,4 +105,8 @@ def _until_it_fits(
             need = needs[record.name]
             users.subtract(need)
             size -= graph.bytes_of(digest for digest in need if not users[digest])
+    if size > rule.max_bytes:
+        session.warn(
+            f"the images that must stay have {size} bytes, more than the {rule.max_bytes} wanted"
+        )
     return more

@@ -138,6 +138,14 @@ class LayoutDirectory(LayoutFiles):
     def open_blob(self, digest: Digest, offset: int = 0) -> FileBlob:
         return FileBlob(self.blobs.open(digest), offset)
 
+    def sound(self, there: Iterable[Digest], cancel: Cancel) -> set[Digest]:
+        """Those blobs whose bytes hash to their names; all of their files are read."""
+        from kstore.store.examine import Reading, examine
+
+        readings = [Reading(digest) for digest in there]
+        read = examine(self.blobs, readings, progress=lambda size: None, cancel=cancel)
+        return {one.digest for one in read if one.facts is not None}
+
     def require_writable(self) -> None:
         """Refuse what must not, or cannot, become a layout with one more image.
 
