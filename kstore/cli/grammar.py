@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from kstore.values import dataclass
 
 __all__ = ["Command", "Entry", "LazyGroup", "ParamType", "declare"]
 

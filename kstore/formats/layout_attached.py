@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from kstore import strictjson
@@ -12,6 +11,7 @@ from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.formats.oci_layout import LayoutIndex
 from kstore.manifest import MAX_MANIFEST_SIZE
 from kstore.manifest.attached import tagged_subject
+from kstore.values import dataclass
 
 __all__ = ["falling_with"]
 

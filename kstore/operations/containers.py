@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +28,7 @@ from kstore.transports.docker_archive import DockerArchiveReader, DockerArchiveT
 from kstore.transports.oci import OciReference, OciTransport
 from kstore.transports.oci_archive import OciArchiveTransport
 from kstore.transports.oci_directory import LayoutDirectory
+from kstore.values import dataclass
 
 __all__ = ["Offered", "images_in"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -12,6 +11,7 @@ from kstore.digest import Digest
 from kstore.manifest import MAX_CONFIG_SIZE, ImageConfig, Manifest, RawManifest, parse_image
 from kstore.store import ImageRecord, NameRecord, Store
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 __all__ = ["ImageInspection", "inspect_image", "repo_digests", "repo_tags", "time_text"]
 

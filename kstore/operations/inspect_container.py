@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from kstore.errors import NotFoundError
@@ -10,6 +9,7 @@ from kstore.operations.draft import Draft, DraftData
 from kstore.operations.inspect import time_text
 from kstore.operations.sizes import writable_size
 from kstore.store import ContainerRecord, Store
+from kstore.values import dataclass
 
 __all__ = ["ContainerInspection", "find_container", "inspect_container"]
 

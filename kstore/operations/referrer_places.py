@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from kstore.transports.oci import LayoutSource, OciReference
 from kstore.transports.oci_directory import LayoutDirectory
 from kstore.transports.storage import StorageReference
 from kstore.transports.stored_artifact import StoredArtifact
+from kstore.values import dataclass
 
 __all__ = ["Attached", "Place", "place_of"]
 

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,7 @@ from kstore.streams import Cancel
 from kstore.transports import Transports
 from kstore.transports.docker import DockerReference
 from kstore.transports.storage import StorageReference
+from kstore.values import dataclass
 
 __all__ = ["OpenTransports", "SyncOptions", "Synced", "sync_images"]
 

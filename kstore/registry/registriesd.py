@@ -10,11 +10,12 @@ Source: containers-registries.d(5); the order of scopes is that of containers-po
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kstore.errors import InvalidInputError, StorageError
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     import yaml

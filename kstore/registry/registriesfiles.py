@@ -6,7 +6,6 @@ Source: containers-registries.conf(5), containers-registries.conf.d(5), containe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -21,6 +20,7 @@ from kstore.registry.registriesconf import (
     Registry,
     ShortNameMode,
 )
+from kstore.values import dataclass
 
 __all__ = ["RegistriesPaths", "load_registries"]
 
@@ -99,6 +99,19 @@ def _drop_ins(directories: tuple[Path, ...]) -> list[Path]:
     return [path for _, path in sorted(found.items()) if path.is_file()]
 
 
+class _Entry:
+    """The table of a registry, as messages call it: hardly any of a thousand is ever called."""
+
+    __slots__ = ("_file", "_prefix")
+
+    def __init__(self, file: Path, prefix: str) -> None:
+        self._file = file
+        self._prefix = prefix
+
+    def __str__(self) -> str:
+        return f"{self._file} [[registry]] {self._prefix!r:.100}"
+
+
 class _Sum:
     """The files so far."""
 
@@ -174,7 +187,7 @@ class _Sum:
         if not prefix and not location:
             raise InvalidInputError(f"{file}: a [[registry]] has neither prefix nor location")
         prefix = prefix or location
-        what = f"{file} [[registry]] {prefix!r:.100}"
+        what = _Entry(file, prefix)
         if not table.keys() <= _REGISTRY_KEYS:
             if "pull-from-mirror" in table:
                 raise InvalidInputError(f"{what}: pull-from-mirror belongs to a mirror")
@@ -201,7 +214,7 @@ class _Sum:
             mirrors,
         )
 
-    def _mirror(self, table: Mapping[str, Any], what: str, *, by_digest: bool) -> Mirror:
+    def _mirror(self, table: Mapping[str, Any], what: object, *, by_digest: bool) -> Mirror:
         if not table.keys() <= _MIRROR_KEYS:
             self._warn_of(table, _MIRROR_KEYS, f"a mirror of {what}")
         location = _trimmed(_text(table, "location", what))
@@ -218,7 +231,7 @@ class _Sum:
         pull = pull or ("digest-only" if by_digest else "all")
         return Mirror(location, _flag(table, "insecure", what), cast(PullFrom, pull))
 
-    def _warn_of(self, table: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+    def _warn_of(self, table: Mapping[str, Any], known: frozenset[str], what: object) -> None:
         for key in table:
             if key not in known:
                 self._warnings.append(f"{what}: the key {key!r:.100} is unknown, and ignored")
@@ -244,7 +257,7 @@ def _trimmed(text: str) -> str:
     return text.rstrip("/")
 
 
-def _check_location(text: str, what: str) -> None:
+def _check_location(text: str, what: object) -> None:
     if text.startswith(("http://", "https://")):
         raise InvalidInputError(
             f"{what}: {text!r:.200} must be written without http:// or https://"
@@ -266,21 +279,21 @@ def _one_of(text: str, allowed: tuple[str, ...], what: object) -> str:
     return text
 
 
-def _text(table: Mapping[str, Any], key: str, what: str) -> str:
+def _text(table: Mapping[str, Any], key: str, what: object) -> str:
     value = table.get(key, "")
     if not isinstance(value, str):
         raise InvalidInputError(f"{what}: {key} is not a text")
     return value
 
 
-def _flag(table: Mapping[str, Any], key: str, what: str) -> bool:
+def _flag(table: Mapping[str, Any], key: str, what: object) -> bool:
     value = table.get(key, False)
     if not isinstance(value, bool):
         raise InvalidInputError(f"{what}: {key} is neither true nor false")
     return value
 
 
-def _texts(table: Mapping[str, Any], key: str, what: str) -> list[str] | None:
+def _texts(table: Mapping[str, Any], key: str, what: object) -> list[str] | None:
     value = table.get(key)
     if value is None:
         return None
@@ -289,14 +302,14 @@ def _texts(table: Mapping[str, Any], key: str, what: str) -> list[str] | None:
     return value
 
 
-def _table(table: Mapping[str, Any], key: str, what: str) -> Mapping[str, Any]:
+def _table(table: Mapping[str, Any], key: str, what: object) -> Mapping[str, Any]:
     value = table.get(key, {})
     if not isinstance(value, dict):
         raise InvalidInputError(f"{what}: {key} is not a table")
     return value
 
 
-def _tables(table: Mapping[str, Any], key: str, what: str) -> list[Mapping[str, Any]]:
+def _tables(table: Mapping[str, Any], key: str, what: object) -> list[Mapping[str, Any]]:
     value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise InvalidInputError(f"{what}: {key} is not a list of tables")

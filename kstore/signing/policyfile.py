@@ -9,7 +9,6 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
 from typing import Any
 
 from kstore import strictjson
@@ -34,6 +33,7 @@ from kstore.signing.requirements import (
     SignedBy,
     SigstoreSigned,
 )
+from kstore.values import dataclass
 
 __all__ = ["PolicyDocument", "ScopeCheck", "load_policy", "parse_policy", "read_policy"]
 
@@ -93,24 +93,23 @@ def read_policy(
 
 def _scopes(name: str, value: Any, check_scope: ScopeCheck | None) -> Mapping[str, Requirements]:
     scopes = {}
-    known: dict[str, Requirements] = {}  # large policies say the same of many scopes
     for scope, requirements in _map(value, f"transports.{name}").items():
         if scope and check_scope is not None:
             try:
                 check_scope(name, scope)
             except InvalidInputError as exc:
                 raise _Invalid(f"in transports.{name}, {exc.message}") from exc
-        same = repr(requirements)
-        if same not in known:
-            known[same] = _requirements(requirements, f"transports.{name}.{scope!r}")
-        scopes[scope] = known[same]
+        try:
+            scopes[scope] = _requirements(requirements, "")
+        except _Invalid as exc:  # the place is put into words only where something is wrong
+            raise _Invalid(f"transports.{name}.{scope!r}{exc}") from exc
     return scopes
 
 
 def _requirements(value: Any, where: str) -> Requirements:
     if not isinstance(value, list) or not value:
         raise _Invalid(f"{where} is not a list with at least one requirement")
-    return tuple(_requirement(item, f"{where}[{i}]") for i, item in enumerate(value))
+    return tuple([_requirement(item, f"{where}[{i}]") for i, item in enumerate(value)])
 
 
 def _requirement(value: Any, where: str) -> Requirement:

@@ -23,11 +23,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import fsync_directory, replace_file, storage_errors
 from kstore.errors import ConflictError, StorageError, StorageFullError, StoreDamagedError
+from kstore.values import dataclass
 
 __all__ = [
     "BALLAST_SIZE",

@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from kstore.store.database import database_errors
 from kstore.store.layout import GENERATION, REF_NAME
 from kstore.store.queries import name_checksum
 from kstore.store.root import SALVAGE, Root
+from kstore.values import dataclass
 
 __all__ = ["Evidence", "NameList", "gather", "read_index"]
 

@@ -7,7 +7,7 @@ the order they arrive in; index.json, which tells what they are, comes last.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,6 +55,7 @@ from kstore.transports.base import (
 )
 from kstore.transports.oci import MANIFEST_TYPES, LayoutSource, destination_ref
 from kstore.transports.oci_directory import LayoutFiles
+from kstore.values import dataclass
 
 __all__ = [
     "NAME",

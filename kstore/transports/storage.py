@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import TracebackType
 
 from kstore.descriptor import BlobHint, Descriptor
@@ -35,6 +35,7 @@ from kstore.reference import Named
 from kstore.store import Found, ImageRecord, Ingest, Publication, StagedBlob, Store
 from kstore.streams import Cancel, pump
 from kstore.transports.base import FileBlob, name_scopes
+from kstore.values import dataclass
 
 __all__ = ["ALIASES", "NAME", "StorageReference", "StorageTransport"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.architecture.source import modules
 from tests.support.faultserver import FaultServer
 from tests.support.images import layer_tar, random_image
 
@@ -127,3 +129,14 @@ def test_importing_the_package_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+
+
+def test_values_are_declared_with_the_decorator_that_costs_little() -> None:
+    offences = [
+        f"{module} imports dataclass from dataclasses, not from kstore.values"
+        for module, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
+        if module != "values.py" and any(alias.name == "dataclass" for alias in node.names)
+    ]
+    assert offences == []
