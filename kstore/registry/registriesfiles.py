@@ -29,10 +29,12 @@ _TOP_KEYS = frozenset({
     "unqualified-search-registries", "credential-helpers", "short-name-mode", "aliases",
     "additional-layer-store-auth-helper", "registry", "registries",
 })  # fmt: skip
-_REGISTRY_KEYS = frozenset(
-    {"prefix", "location", "insecure", "blocked", "mirror-by-digest-only", "mirror"}
-)
-_MIRROR_KEYS = frozenset({"location", "insecure", "pull-from-mirror"})
+_REGISTRY_KEYS = {
+    "prefix": str, "location": str, "insecure": bool, "blocked": bool,
+    "mirror-by-digest-only": bool, "mirror": list,
+}  # fmt: skip
+_MIRROR_KEYS = {"location": str, "insecure": bool, "pull-from-mirror": str}
+_WRONG = {str: "not a text", bool: "neither true nor false", list: "not a list of tables"}
 _V1_KEYS = frozenset({"search", "insecure", "block"})
 _V2_KEYS = _TOP_KEYS - {"registries"}
 
@@ -100,7 +102,7 @@ def _drop_ins(directories: tuple[Path, ...]) -> list[Path]:
 
 
 class _Entry:
-    """The table of a registry, as messages call it: hardly any of a thousand is ever called."""
+    """What messages call the table of a registry, put into words only where there is one."""
 
     __slots__ = ("_file", "_prefix")
 
@@ -182,16 +184,15 @@ class _Sum:
             )
 
     def _registry(self, table: Mapping[str, Any], file: Path) -> Registry:
-        prefix, location = _text(table, "prefix", str(file)), _text(table, "location", str(file))
+        prefix, location = _text(table, "prefix", file), _text(table, "location", file)
         prefix, location = _trimmed(prefix), _trimmed(location)
         if not prefix and not location:
             raise InvalidInputError(f"{file}: a [[registry]] has neither prefix nor location")
         prefix = prefix or location
         what = _Entry(file, prefix)
-        if not table.keys() <= _REGISTRY_KEYS:
-            if "pull-from-mirror" in table:
-                raise InvalidInputError(f"{what}: pull-from-mirror belongs to a mirror")
-            self._warn_of(table, _REGISTRY_KEYS, what)
+        if "pull-from-mirror" in table:
+            raise InvalidInputError(f"{what}: pull-from-mirror belongs to a mirror")
+        self._check_kinds(table, _REGISTRY_KEYS, what)
         if prefix.startswith(WILDCARD):
             if any(char in prefix for char in "/@:"):
                 raise InvalidInputError(f"{what}: a prefix with a wildcard is a host without port")
@@ -200,28 +201,20 @@ class _Sum:
         if prefix != location:
             _check_location(prefix, what)
         _check_location(location, what)
-        by_digest = _flag(table, "mirror-by-digest-only", what)
-        mirrors = tuple(
-            self._mirror(mirror, what, by_digest=by_digest)
-            for mirror in _tables(table, "mirror", what)
-        )
-        return Registry(
-            prefix,
-            location,
-            file,
-            _flag(table, "insecure", what),
-            _flag(table, "blocked", what),
-            mirrors,
-        )
+        by_digest = table.get("mirror-by-digest-only", False)
+        mirrors = [self._mirror(mirror, what, by_digest) for mirror in table.get("mirror", ())]
+        insecure, blocked = table.get("insecure", False), table.get("blocked", False)
+        return Registry(prefix, location, file, insecure, blocked, tuple(mirrors))
 
-    def _mirror(self, table: Mapping[str, Any], what: object, *, by_digest: bool) -> Mirror:
-        if not table.keys() <= _MIRROR_KEYS:
-            self._warn_of(table, _MIRROR_KEYS, f"a mirror of {what}")
-        location = _trimmed(_text(table, "location", what))
+    def _mirror(self, table: Any, what: object, by_digest: bool) -> Mirror:
+        if not isinstance(table, dict):
+            raise InvalidInputError(f"{what}: mirror is not a list of tables")
+        self._check_kinds(table, _MIRROR_KEYS, what, "a mirror of ")
+        location = _trimmed(table.get("location", ""))
         if not location:
             raise InvalidInputError(f"{what}: a mirror has no location")
         _check_location(location, what)
-        pull = _text(table, "pull-from-mirror", what)
+        pull = table.get("pull-from-mirror")
         if pull and by_digest:
             raise InvalidInputError(
                 f"{what} has mirror-by-digest-only and a mirror with pull-from-mirror"
@@ -229,12 +222,26 @@ class _Sum:
         if pull:
             _one_of(pull, get_args(PullFrom), what)
         pull = pull or ("digest-only" if by_digest else "all")
-        return Mirror(location, _flag(table, "insecure", what), cast(PullFrom, pull))
+        return Mirror(location, table.get("insecure", False), cast(PullFrom, pull))
 
-    def _warn_of(self, table: Mapping[str, Any], known: frozenset[str], what: object) -> None:
+    def _check_kinds(
+        self, table: Mapping[str, Any], kinds: Mapping[str, type], what: object, part: str = ""
+    ) -> None:
+        """Refuse values of the wrong type, and warn of keys that are unknown."""
+        for key, value in table.items():
+            kind = kinds.get(key)
+            if kind is None:
+                self._warn(key, f"{part}{what}")
+            elif type(value) is not kind:
+                raise InvalidInputError(f"{what}: {key} is {_WRONG[kind]}")
+
+    def _warn_of(self, table: Mapping[str, Any], known: frozenset[str], what: str) -> None:
         for key in table:
             if key not in known:
-                self._warnings.append(f"{what}: the key {key!r:.100} is unknown, and ignored")
+                self._warn(key, what)
+
+    def _warn(self, key: str, what: str) -> None:
+        self._warnings.append(f"{what}: the key {key!r:.100} is unknown, and ignored")
 
 
 def _check_agreement(registries: Mapping[str, Registry]) -> None:
@@ -283,13 +290,6 @@ def _text(table: Mapping[str, Any], key: str, what: object) -> str:
     value = table.get(key, "")
     if not isinstance(value, str):
         raise InvalidInputError(f"{what}: {key} is not a text")
-    return value
-
-
-def _flag(table: Mapping[str, Any], key: str, what: object) -> bool:
-    value = table.get(key, False)
-    if not isinstance(value, bool):
-        raise InvalidInputError(f"{what}: {key} is neither true nor false")
     return value
 
 

@@ -155,8 +155,10 @@ def test_brackets_side_by_side_or_inside_texts_are_not_nesting() -> None:
     assert read(json.dumps(value)) == value
 
 
-def test_deep_nesting_cannot_hide_behind_a_text() -> None:
-    assert "nested deeper" in refusal(r'["\\", "\"", ' + "[" * 100)
+@pytest.mark.parametrize("before", [r'["\\", "\"", ', '["' + "]" * 200 + '", '])
+@pytest.mark.parametrize("after", ["", "1" + "]" * 101])
+def test_deep_nesting_cannot_hide_behind_a_text(before: str, after: str) -> None:
+    assert "nested deeper" in refusal(before + "[" * 100 + after)
 
 
 def test_the_cap_is_on_bytes_and_inclusive() -> None:
@@ -190,6 +192,7 @@ FLAT = "[" + "[]," * MAX_DEPTH  # enough brackets to have their depth looked at,
 HOSTILE: dict[str, Callable[[int], str]] = {
     "open lists": lambda n: "[" * n,
     "closed lists": lambda n: "]" * n,
+    "lists opened and closed": lambda n: "[" * (n // 2) + "]" * (n // 2),
     "flat lists": lambda n: fill(n, lambda _: "[],", "[", "0]"),
     "flat objects": lambda n: fill(n, lambda _: "{},", "[", "0]"),
     "quotes": lambda n: '"' * n,
