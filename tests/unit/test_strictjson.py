@@ -150,6 +150,11 @@ def test_nesting_is_limited(opening: str, closing: str) -> None:
     assert "nested deeper than 64" in refusal(opening * (levels + 1) + "1" + closing * (levels + 1))
 
 
+def test_nesting_is_counted_beside_much_that_is_flat() -> None:
+    assert read(FLAT + "[" * (MAX_DEPTH - 1) + "]" * MAX_DEPTH)
+    assert "nested deeper than 64" in refusal(FLAT + "[" * MAX_DEPTH + "]" * (MAX_DEPTH + 1))
+
+
 def test_brackets_side_by_side_or_inside_texts_are_not_nesting() -> None:
     value: list[object] = [*[{"a": []}] * 1000, "[" * 100, '\\"[[{{' * 100, "\\"]
     assert read(json.dumps(value)) == value

@@ -228,7 +228,8 @@ def test_what_is_not_understood_makes_the_file_invalid(what: str) -> None:
 
 @pytest.mark.parametrize("what", [what for what, bad in BAD.items() if [*bad] == ["default"]])
 def test_every_scope_is_checked_whichever_is_asked_for(what: str) -> None:
-    scopes = {"b.org": [GPG], "a.org": BAD[what]["default"], "c.org": BAD[what]["default"]}
+    bad = BAD[what]["default"]
+    scopes = {"b.org": [GPG], "c.org": [GPG, SIG], "d.org": [GPG, SIG], "a.org": bad, "e.org": bad}
     with pytest.raises(InvalidInputError, match=r"transports\.docker\.'a\.org'"):
         parse({"default": [GPG], "transports": {"docker": scopes}})
 
