@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,17 +115,58 @@ def test_names_are_given_and_taken_without_what_moves_images(
     assert _loaded_by(*arguments, root=root, heavy=(*HEAVY, *UNNAMED)) == []
 
 
-def test_pull_and_push_load_only_what_moves_images(tmp_path: Path) -> None:
+def _served(server: FaultServer) -> str:
+    """The name of an image that the server has now."""
     image = random_image(1)
+    for data in image.blobs.values():
+        server.add_blob(data)
+    server.add_manifest(image.raw.data, image.raw.media_type, tag="v1")
+    return f"{server.host}/team/app:v1"
+
+
+def test_pull_and_push_load_only_what_moves_images(tmp_path: Path) -> None:
     root = tmp_path / "store"
     with FaultServer() as server:
-        for data in image.blobs.values():
-            server.add_blob(data)
-        server.add_manifest(image.raw.data, image.raw.media_type, tag="v1")
-        name = f"{server.host}/team/app:v1"
+        name = _served(server)
         for arguments in (["pull", name], ["push", name, f"{server.host}/team/copy:v1"]):
             options = ["--tls-verify=false", "--progress", "plain"]
             assert _loaded_by(*arguments, *options, root=root, heavy=IDLE) == []
+
+
+# As the program does it, but for the way it ends.
+COUNT = """
+import gc, sys
+from kstore.__main__ import _COLLECT_AFTER
+gc.set_threshold(_COLLECT_AFTER)
+passes = []
+gc.callbacks.append(lambda phase, info: passes.append(phase))
+from kstore.cli.main import main
+status = main()
+print("PASSES", len(passes), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+def test_a_long_configuration_sets_off_no_search_for_garbage(tmp_path: Path) -> None:
+    containers = tmp_path / "config/containers"
+    containers.mkdir(parents=True)
+    table = '[[registry]]\nlocation = "r{0}.test"\n[[registry.mirror]]\nlocation = "m{0}.test"\n'
+    tables = "".join(table.format(n) for n in range(1000))
+    (containers / "registries.conf").write_text(tables)
+    rule = {"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/key"}
+    scopes = {f"r{n}.test": [rule] for n in range(1000)}
+    policy = {"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": scopes}}
+    (containers / "policy.json").write_text(json.dumps(policy))
+    with FaultServer() as server:
+        pull = ["pull", "--tls-verify=false", _served(server)]
+        run = subprocess.run(
+            [sys.executable, "-c", COUNT, "--root", str(tmp_path / "store"), *pull],
+            env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert (run.returncode, run.stderr.splitlines()[-1]) == (0, "PASSES 0"), run.stderr
 
 
 @pytest.mark.parametrize("module", ["kstore", "kstore.images"])
