@@ -32,8 +32,10 @@ else:
 
 
 def _frozen(cls: type, *, slots: bool) -> Any:
-    decorate = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)
+    derived = any(dataclasses.is_dataclass(base) for base in cls.__mro__[1:])  # these tell theirs
+    decorate = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, frozen=derived)
     made: Any = decorate(cls)
+    made.__dataclass_params__.frozen = True
     if odd := [each for each in dataclasses.fields(made) if each.kw_only or not each.init]:
         raise TypeError(f"{made.__qualname__}: field {odd[0].name} cannot be declared like that")
     own = made.__dict__
@@ -41,7 +43,7 @@ def _frozen(cls: type, *, slots: bool) -> Any:
     for name, method in methods.items():
         if own.get(name) is None:  # an __eq__ without a __hash__ sets that to None
             setattr(made, name, method)
-    for name, method in _FROZEN.items():
+    for name, method in () if derived else _FROZEN.items():
         setattr(made, name, method)
     return made
 

@@ -186,3 +186,34 @@ def test_fields_that_are_not_plain_arguments_are_refused() -> None:
         @dataclass(frozen=True, slots=True)
         class Keyed:
             number: int = field(kw_only=True)
+
+
+@pytest.mark.parametrize("slots", [True, False], ids=["slots", "dict"])
+@pytest.mark.parametrize("above", DECORATORS, ids=["of kstore", "of standard"])
+@pytest.mark.parametrize("below", DECORATORS, ids=["kstore", "standard"])
+def test_one_kind_can_be_made_of_the_other(
+    below: Callable[..., Any], above: Callable[..., Any], slots: bool
+) -> None:
+    @below(frozen=True, slots=slots)
+    class Solid(made_by(above)):  # type: ignore[misc]
+        z: int = 7
+
+    value = Solid(1, 2, z=3)
+    assert (value.x, value.y, value.z) == (1, 2, 3)
+    assert value == copy.copy(value) == dataclasses.replace(value) != Solid(1, 2)
+    for name in ("x", "z"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(value, name, 4)
+
+
+@pytest.mark.parametrize("decorator", DECORATORS, ids=["kstore", "standard"])
+def test_what_is_made_of_what_can_change_cannot_be_frozen(decorator: Callable[..., Any]) -> None:
+    @dataclasses.dataclass
+    class Changing:
+        x: int = 0
+
+    with pytest.raises(TypeError, match="frozen"):
+
+        @decorator(frozen=True)
+        class Fixed(Changing):
+            y: int = 0
