@@ -14,6 +14,7 @@ from kstore.reference import Named
 from kstore.settings import Settings
 from kstore.store import Store
 from kstore.streams import Cancel
+from kstore.values import dataclass
 from kstore.vouching import SigningOptions, TrustOptions
 
 if TYPE_CHECKING:

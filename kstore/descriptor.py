@@ -6,7 +6,7 @@ Source: OCI image specification 1.1 ``descriptor.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 

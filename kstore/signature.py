@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 
 from kstore import strictjson
 from kstore.errors import InvalidManifestError, UnsupportedError
+from kstore.values import dataclass
 
 __all__ = [
     "MAX_SIGNATURE_SIZE",

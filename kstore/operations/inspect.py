@@ -21,6 +21,7 @@ from kstore.manifest import (
 from kstore.reference import LOCAL_DOMAIN
 from kstore.store import Found, ImageRecord, NameRecord, Store
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.platforms import Platform

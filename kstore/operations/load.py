@@ -31,6 +31,7 @@ from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import NameRecord, Store
 from kstore.streams import Cancel
 from kstore.transports import Transports
+from kstore.values import dataclass
 
 __all__ = ["LoadOptions", "Loaded", "MovedName", "NotLoaded", "load_images"]
 

@@ -29,6 +29,7 @@ from kstore.transports.dir import DirReference
 from kstore.transports.dir_files import MANIFEST_FILE
 from kstore.transports.oci import OciReference
 from kstore.transports.oci_directory import LayoutDirectory
+from kstore.values import dataclass
 
 __all__ = ["PLACES", "SyncItem", "destination_text", "find_images", "make_parents"]
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from kstore.errors import InvalidInputError
 from kstore.registry.hosts import is_address, is_local
 from kstore.registry.urls import Origin
+from kstore.values import dataclass
 
 __all__ = ["Proxies", "Proxy"]
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from kstore.errors import InvalidInputError, InvalidReferenceError, PolicyRejectedError
 from kstore.reference import Named, has_domain
+from kstore.values import dataclass
 
 __all__ = ["Mirror", "Peer", "Place", "PullFrom", "RegistriesConf", "Registry", "ShortNameMode"]
 

@@ -6,7 +6,6 @@ Without a policy file every image is accepted, as on machines set up by podman's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING

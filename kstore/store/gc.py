@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest

@@ -28,6 +28,7 @@ from kstore.errors import (
 )
 from kstore.store.locks import LockClass, digest_key
 from kstore.store.session import Session
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.store.reports import PartialDownload

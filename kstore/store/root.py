@@ -24,7 +24,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import fsync_directory, replace_file, storage_errors

@@ -49,6 +49,7 @@ from kstore.transports.archive_session import ArchiveSession
 from kstore.transports.base import PathReference, require_path_scope
 from kstore.transports.oci import MANIFEST_TYPES, LayoutSource, destination_ref
 from kstore.transports.oci_directory import LayoutFiles
+from kstore.values import dataclass
 
 __all__ = [
     "NAME",
