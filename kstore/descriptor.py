@@ -14,6 +14,7 @@ from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.platforms import Platform
 from kstore.strictjson import as_texts, check_spelling, text_in
+from kstore.values import dataclass
 
 __all__ = ["MAX_BLOB_SIZE", "BlobHint", "Descriptor", "text_map"]
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kstore.values import dataclass
+
 __all__ = ["Command", "Entry", "LazyGroup", "ParamType", "PathType", "declare"]
 
 if TYPE_CHECKING:

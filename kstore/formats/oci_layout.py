@@ -26,6 +26,7 @@ from kstore.errors import (
 )
 from kstore.manifest import MAX_INDEX_ENTRIES, MAX_MANIFEST_SIZE, RawManifest, parse
 from kstore.manifest.attached import artifact_type_of, is_attachment_tag
+from kstore.values import dataclass
 
 __all__ = [
     "INDEX_FILE",

@@ -9,6 +9,7 @@ from kstore.errors import InvalidInputError, UnsupportedError
 from kstore.interfaces import ImageReference
 from kstore.reference import Named
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
+from kstore.values import dataclass
 
 __all__ = ["TagList", "list_tags"]
 

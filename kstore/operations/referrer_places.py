@@ -18,7 +18,6 @@ from kstore.transports.oci import OciReference
 from kstore.transports.oci_archive import OciArchiveReference
 from kstore.transports.storage import StorageReference
 from kstore.transports.stored_artifact import StoredArtifact
-from kstore.values import dataclass
 
 __all__ = ["open_place", "shared_place"]
 

@@ -32,6 +32,7 @@ from kstore.operations.tag_filters import TagFilter
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
 from kstore.transports import Transports
+from kstore.values import dataclass
 
 __all__ = ["OpenTransports", "SyncOptions", "Synced", "sync_images"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kstore.errors import RemoteError
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry.proxies import Proxies

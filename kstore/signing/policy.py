@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kstore.errors import InvalidInputError, StorageError
 from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
+from kstore.values import dataclass
 
 # Most machines have no policy file, and starting fast is a feature.
 if TYPE_CHECKING:

@@ -30,6 +30,7 @@ from kstore.store.retention import Retention, chosen_names
 from kstore.store.root import remove_drafts
 from kstore.store.session import Session
 from kstore.store.sweep import Swept, sweep, unread_manifest
+from kstore.values import dataclass
 
 __all__ = ["prune"]
 

@@ -36,6 +36,7 @@ from kstore.errors import (
     StoreDamagedError,
 )
 from kstore.store.filesystem import CHOOSE_ANOTHER, is_on_network, nearest_directory
+from kstore.values import dataclass
 
 __all__ = [
     "BALLAST_SIZE",

@@ -26,6 +26,7 @@ from kstore.manifest import RawManifest, parse_image
 from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
 from kstore.reference import Named
 from kstore.transports.archive_session import ArchiveSession
+from kstore.values import dataclass
 
 __all__ = ["DockerArchiveWriter", "Sink"]
 
