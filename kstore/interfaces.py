@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -20,6 +19,7 @@ from kstore.mediatypes import INDEXES, MANIFESTS
 from kstore.reference import Named
 from kstore.signature import SignatureKind
 from kstore.streams import ByteStream
+from kstore.values import dataclass
 
 __all__ = [
     "BlobFeed",

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from kstore.values import dataclass
 
 __all__ = ["Command", "Entry", "LazyGroup", "ParamType", "PathType", "declare"]
 

@@ -12,7 +12,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -50,6 +50,7 @@ from kstore.store import ContainerRecord, Found, Store
 from kstore.streams import BytesStream, ByteStream, pump
 from kstore.transports.base import FileBlob, OpenedBlob
 from kstore.tree.layer import LayerTar, TreeRules
+from kstore.values import dataclass
 
 __all__ = ["CopySource", "Recipe"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.digest import Digest
 from kstore.errors import (
@@ -19,6 +18,7 @@ from kstore.operations.history import name_history
 from kstore.operations.tag import parse_new_name
 from kstore.reference import DEFAULT_TAG, LOCAL_DOMAIN, Named
 from kstore.store import ManifestRecord, NameChange, Store
+from kstore.values import dataclass
 
 __all__ = ["LogEntry", "RestoreResult", "name_log", "restore_name"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
@@ -30,6 +30,7 @@ from kstore.store.retention import Retention, chosen_names
 from kstore.store.root import remove_drafts
 from kstore.store.session import Session
 from kstore.store.sweep import Swept, sweep, unread_manifest
+from kstore.values import dataclass
 
 __all__ = ["prune"]
 

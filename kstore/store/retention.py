@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from dataclasses import dataclass
 
 from kstore.reference import Named
 from kstore.store.queries import load_names
 from kstore.store.records import NameRecord
 from kstore.store.session import Session
 from kstore.store.usage import Graph, attached_names, other_roots
+from kstore.values import dataclass
 
 __all__ = ["Retention", "chosen_names"]
 

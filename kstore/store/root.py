@@ -24,7 +24,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import fsync_directory, replace_file, storage_errors
@@ -37,6 +36,7 @@ from kstore.errors import (
     StoreDamagedError,
 )
 from kstore.store.filesystem import CHOOSE_ANOTHER, is_on_network, nearest_directory
+from kstore.values import dataclass
 
 __all__ = [
     "BALLAST_SIZE",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 
@@ -45,6 +45,7 @@ from kstore.transports.base import (
     stated_blob,
 )
 from kstore.transports.oci_directory import LayoutDirectory, LayoutFiles, Share
+from kstore.values import dataclass
 
 __all__ = ["NAME", "LayoutSource", "OciReference", "OciTransport"]
 

@@ -20,7 +20,6 @@ import os
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +53,7 @@ from kstore.store.locks import HeldLock, LockClass, LockFile
 from kstore.streams import Cancel, read_limited
 from kstore.transports.base import FileBlob, read_small_file, write_feed
 from kstore.transports.layout_draft import sweep_drafts
+from kstore.values import dataclass
 
 __all__ = ["LayoutDirectory", "LayoutFiles", "Share"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import TracebackType
 
 from kstore.descriptor import BlobHint, Descriptor
@@ -38,6 +38,7 @@ from kstore.store import Found, ImageRecord, Ingest, Publication, StagedBlob, St
 from kstore.store.lookup import elsewhere
 from kstore.streams import Cancel, pump
 from kstore.transports.base import FileBlob, name_scopes
+from kstore.values import dataclass
 
 __all__ = ["ALIASES", "NAME", "StorageReference", "StorageTransport"]
 

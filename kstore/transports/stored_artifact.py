@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
@@ -25,6 +25,7 @@ from kstore.interfaces import (
 from kstore.manifest import Index, RawManifest, parse
 from kstore.transports.base import FileBlob
 from kstore.transports.storage import NAME, StorageTransport
+from kstore.values import dataclass
 
 __all__ = ["StoredArtifact"]
 
