@@ -10,9 +10,9 @@ from typing import NoReturn
 
 __all__ = ["program"]
 
-#: Objects between two collections of cycles.  Importing makes tens of thousands and no garbage;
-#: looking through them again and again is a twentieth of a short command's time.
-_COLLECT_AFTER = 50_000
+#: Objects between two collections of cycles.  Importing and reading a long configuration make tens
+#: of thousands and no garbage; looking through them once takes a tenth of a short command's time.
+_COLLECT_AFTER = 100_000
 
 
 def program() -> NoReturn:

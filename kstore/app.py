@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -14,6 +14,7 @@ from kstore.reference import Named
 from kstore.settings import Settings
 from kstore.store import Store
 from kstore.streams import Cancel
+from kstore.values import dataclass
 from kstore.vouching import SigningOptions, TrustOptions
 
 if TYPE_CHECKING:

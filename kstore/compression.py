@@ -12,12 +12,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
 from kstore.errors import IntegrityError, UnsupportedError
 from kstore.streams import ByteStream
+from kstore.values import dataclass
 
 __all__ = ["Compressor", "Kind", "Pieces", "compressor", "decompressor", "deflate_library"]
 __all__ += ["detect", "pieces"]

@@ -6,7 +6,7 @@ Source: OCI image specification 1.1 ``descriptor.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +14,7 @@ from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.platforms import Platform
 from kstore.strictjson import as_texts, check_spelling, text_in
+from kstore.values import dataclass
 
 __all__ = ["MAX_BLOB_SIZE", "BlobHint", "Descriptor", "text_map"]
 

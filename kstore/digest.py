@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Protocol
 
 from kstore.errors import InvalidDigestError
+from kstore.values import dataclass
 
 __all__ = ["ALGORITHMS", "SHORT_ID_LENGTH", "Digest", "Hasher"]
 

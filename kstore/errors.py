@@ -39,6 +39,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "REPAIR",
     "AmbiguousNameError",
     "AuthError",
     "BlobNotFoundError",
@@ -67,6 +68,9 @@ __all__ = [
     "StoreVersionError",
     "UnsupportedError",
 ]
+
+#: The hint where the store is damaged.
+REPAIR = "kstore check --repair"
 
 
 class KstoreError(Exception):

@@ -8,7 +8,6 @@ so nothing in a manifest is interpreted before the trust policy admitted it.  To
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -36,6 +35,7 @@ from kstore.mediatypes import DOCKER_LAYER, SCHEMA1
 from kstore.platforms import Platform, best_match
 from kstore.reference import Named
 from kstore.streams import Closing, VerifiedStream, read_limited
+from kstore.values import dataclass
 
 __all__ = [
     "Admitted",
@@ -286,7 +286,8 @@ def open_image(reference: ImageReference, policy: TrustPolicy) -> Image:
 def _read_small(source: ImageSource, descriptor: Descriptor) -> bytes:
     while True:
         try:
-            with VerifiedStream(source.open_blob(descriptor), descriptor) as stream:
+            opened = source.open_blob(descriptor)
+            with VerifiedStream(opened, descriptor, remedy=source.remedy) as stream:
                 return read_limited(stream, MAX_CONFIG_SIZE, f"blob {descriptor.digest}")
         except IntegrityError:
             if source.refute(descriptor.digest) is None:

@@ -18,7 +18,7 @@ it does differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final
 
 from kstore.errors import InvalidInputError
@@ -30,6 +30,7 @@ from kstore.operations.kpod_texts import (
     matches_reference,
     parse_image_names,
 )
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.app import App, RegistryOptions, SigningOptions, TrustOptions

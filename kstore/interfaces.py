@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
@@ -20,6 +19,7 @@ from kstore.mediatypes import INDEXES, MANIFESTS
 from kstore.reference import Named
 from kstore.signature import SignatureKind
 from kstore.streams import ByteStream
+from kstore.values import dataclass
 
 __all__ = [
     "BlobFeed",
@@ -97,6 +97,9 @@ class BlobSource(ByteStream, Protocol):
 
 class BlobOpener(Protocol):
     """Anything that blobs can be read from; see :meth:`ImageSource.open_blob`."""
+
+    #: The command to try where its bytes are wrong; None where none helps.
+    remedy: str | None = None
 
     def open_blob(
         self,
@@ -180,6 +183,9 @@ class ImageSource(Protocol):
     @abstractmethod
     def traits(self) -> SourceTraits:
         """What this source can do."""
+
+    #: The command to try where its bytes are wrong; None where none helps.
+    remedy: str | None = None
 
     @property
     def named_digest(self) -> Digest | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import platform as _host_platform
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from kstore.errors import InvalidInputError
+from kstore.values import dataclass
 
 __all__ = ["Platform", "best_match", "host_platform", "wanted_platforms"]
 

@@ -9,10 +9,11 @@ docker and podman; ASCII only, anchored at both ends.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidReferenceError
+from kstore.values import dataclass
 
 __all__ = [
     "DEFAULT_DOMAIN",

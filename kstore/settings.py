@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kstore.errors import StorageError
+from kstore.values import dataclass
 
 __all__ = ["SYSTEM_ROOT", "Settings", "load"]
 

@@ -13,11 +13,11 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kstore import strictjson
 from kstore.errors import InvalidManifestError, UnsupportedError
+from kstore.values import dataclass
 
 __all__ = [
     "MAX_SIGNATURE_SIZE",

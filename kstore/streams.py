@@ -104,7 +104,7 @@ class VerifiedStream(Closing):
     digest names.  A reader that saw the end without an exception has seen the true bytes.
 
     ``prefix`` continues a blob of which ``offset`` bytes are held already: it is a hasher that has
-    seen exactly these.
+    seen exactly these.  ``remedy`` is the hint of these errors.
     """
 
     def __init__(
@@ -115,8 +115,10 @@ class VerifiedStream(Closing):
         offset: int = 0,
         prefix: Hasher | None = None,
         cancel: Cancel | None = None,
+        remedy: str | None = None,
     ) -> None:
         self.descriptor = descriptor
+        self._remedy = remedy
         self._stream = stream
         self._count = offset
         self._hasher = prefix or Digest.new_hasher(descriptor.digest.algorithm)
@@ -134,9 +136,11 @@ class VerifiedStream(Closing):
             self._finish()
             return 0
         self._count += count
-        if self._count > self.descriptor.size:
+        want = self.descriptor
+        if self._count > want.size:
             raise SizeMismatchError(
-                f"{self.descriptor.digest} is longer than the declared {self.descriptor.size} bytes"
+                f"{want.digest} is longer than the declared {want.size} bytes",
+                hint=self._remedy,
             )
         self._hasher.update(buffer[:count])
         return count
@@ -145,11 +149,14 @@ class VerifiedStream(Closing):
         want = self.descriptor
         if self._count != want.size:
             raise SizeMismatchError(
-                f"{want.digest} ended after {self._count} of {want.size} declared bytes"
+                f"{want.digest} ended after {self._count} of {want.size} declared bytes",
+                hint=self._remedy,
             )
         found = Digest.from_hasher(self._hasher, want.digest.algorithm)
         if found != want.digest:
-            raise DigestMismatchError(f"bytes sent as {want.digest} hash to {found}")
+            raise DigestMismatchError(
+                f"bytes sent as {want.digest} hash to {found}", hint=self._remedy
+            )
         self._done = True
 
     @property

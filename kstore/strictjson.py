@@ -23,9 +23,10 @@ __all__ = ["MAX_DEPTH", "as_object", "as_texts", "check_spelling", "loads", "tex
 #: Nesting allowed in any document; real manifests and configs stay below ten.
 MAX_DEPTH = 64
 
-# Everything that nests nothing: strings, in which brackets do not count, and what is no bracket.
-# Possessive, hence linear.
-_FLAT = re.compile(r'(?:"(?:[^"\\]|\\.)*+"?|[^"\[{\]}]++)++', re.DOTALL)
+# Brackets in strings do not count.  Possessive, hence linear.
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_AS_BRACES = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -103,17 +104,18 @@ def check_spelling(value: Mapping[str, Any], fields: Mapping[str, str], what: st
 
 
 def _check_depth(text: str, what: str) -> None:
-    """Refuse deep nesting before the parser recurses into it; brackets in strings do not count."""
+    """Refuse deep nesting before the parser recurses into it."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return
-    depth = 0
-    for bracket in _FLAT.sub("", text):
-        if bracket in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise InvalidManifestError(f"{what} is nested deeper than {MAX_DEPTH} levels")
-        else:
-            depth -= 1
+    plain = "".join(text.split('"')[::2]) if "\\" not in text else _STRING.sub("", text)
+    left = plain.encode().translate(_AS_BRACES, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):  # each round takes the innermost level away
+        left = left.replace(b"{}", b"")
+        if b"{}" not in left:
+            break
+    # What is left of shallow documents is nothing; others that are too short are for the parser.
+    if b"{}" in left or left.count(b"{") > MAX_DEPTH:
+        raise InvalidManifestError(f"{what} is nested deeper than {MAX_DEPTH} levels")
 
 
 class _Objects:

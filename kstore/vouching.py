@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kstore.blobs import read_file
 from kstore.reference import Named
 from kstore.settings import Settings
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.image import TrustPolicy

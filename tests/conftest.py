@@ -8,13 +8,12 @@ from collections.abc import Callable, Generator, Iterator
 import hypothesis
 import pytest
 
-from tests.support import programs
+from tests.support import homes, programs
 
 # Examples are not kept between runs: the checkout may belong to another user.
 hypothesis.settings.register_profile("kstore", database=None)
 hypothesis.settings.load_profile("kstore")
 
-_OWN_SETTINGS = ("KSTORE_TEST_", "KSTORE_REQUIRE_PEERS")  # the suite's, not kstore's
 _WRONG_USER = pytest.StashKey[bool]()
 
 
@@ -51,33 +50,11 @@ def pytest_runtest_makereport(
     return report
 
 
-_OTHERS_SETTINGS = (
-    "REGISTRY_AUTH_FILE",
-    "DOCKER_CONFIG",
-    "GNUPGHOME",
-    "CONTAINERS_REGISTRIES_CONF",
-    "CONTAINERS_REGISTRIES_CONF_OVERRIDE",
-    "REGISTRIES_CONFIG_PATH",
-    "_CONTAINERS_ROOTLESS_UID",
-    *(case(f"{kind}_proxy") for kind in ("http", "https", "no") for case in (str.lower, str.upper)),
-)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test, and nothing a test starts, sees the user's stores, credentials or settings."""
-    home = tmp_path_factory.mktemp("home")
-    # Else the machine's own trust policy would count, whatever it says.
-    policy = home / ".config/containers/policy.json"
-    policy.parent.mkdir(parents=True)
-    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    """See :func:`tests.support.homes.move_into`."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith(("KSTORE_", "XDG_")) and not name.startswith(_OWN_SETTINGS):
-                patch.delenv(name)
-        for name in _OTHERS_SETTINGS:
-            patch.delenv(name, raising=False)
-        patch.setenv("HOME", str(home))
+        homes.move_into(tmp_path_factory.mktemp("home"), patch)
         yield
 
 

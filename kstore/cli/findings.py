@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from kstore.cli.output import write
 from kstore.cli.session import Session
 from kstore.cli.text import human_size, plural, printable, short_id
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.operations.repair import RepairResult

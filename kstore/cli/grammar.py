@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["Command", "Entry", "LazyGroup", "ParamType", "declare"]
+from kstore.values import dataclass
+
+__all__ = ["Command", "Entry", "LazyGroup", "ParamType", "PathType", "declare"]
 
 if TYPE_CHECKING:
     # Generic since click 8.3 only; at run time any version will do.
     ParamType = click.ParamType[Any]
 else:
     ParamType = click.ParamType
+
+
+class PathType(click.Path):
+    """A file or directory.  No text at all is an error: an unset variable in a script ("$FILE")
+    must not mean the current directory."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        if value == "":
+            self.fail("the name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
 
 _YES = frozenset({"1", "t", "true", "y", "yes", "on"})
 _NO = frozenset({"0", "f", "false", "n", "no", "off"})

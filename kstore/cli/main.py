@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from kstore.cli.failures import exit_code_of
-from kstore.cli.grammar import Entry, LazyGroup
+from kstore.cli.grammar import Entry, LazyGroup, PathType
 from kstore.cli.interrupts import Interrupts
 from kstore.cli.session import LOG_LEVELS, Session, pass_session
 
@@ -79,13 +79,6 @@ COMMANDS = {
 }
 
 
-def _root(_context: click.Context, _parameter: click.Parameter, text: str | None) -> Path | None:
-    # An unset variable in a script (--root "$DIR") must not make the current directory a store.
-    if text == "":
-        raise click.BadParameter("the name of the directory is empty")
-    return None if text is None else Path(text)
-
-
 @click.group(
     cls=LazyGroup,
     table=COMMANDS,
@@ -98,8 +91,7 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
 @click.option(
     "--root",
     metavar="DIR",
-    type=click.Path(readable=False),  # the store says it better
-    callback=_root,
+    type=PathType(path_type=Path, readable=False),  # the store says it better
     help="Where the store is  [env: KSTORE_ROOT]",
 )
 @click.option(
@@ -107,7 +99,7 @@ def _root(_context: click.Context, _parameter: click.Parameter, text: str | None
     "additional_stores",
     metavar="DIR",
     multiple=True,
-    type=click.Path(path_type=Path, readable=False),  # one that cannot be read is a warning
+    type=PathType(path_type=Path, readable=False),  # one that cannot be read is a warning
     help="A read-only store or OCI layout to find images in as well; may be given several times"
     "  [env: KSTORE_ADDITIONAL_STORES]",
 )

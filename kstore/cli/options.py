@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import click
 
 from kstore.cli.completion import ContainerName, ImageName
-from kstore.cli.grammar import ParamType
+from kstore.cli.grammar import ParamType, PathType
 from kstore.cli.session import PROGRESS_MODES
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ progress_option = click.option(
 digestfile_option = click.option(
     "--digestfile",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    type=PathType(path_type=Path, dir_okay=False, writable=True),
     help="Write the digest of the written manifest to FILE",
 )
 
@@ -173,8 +173,8 @@ with_referrers_option = click.option(
     help="Also what is attached to the image: signatures, attestations, lists of contents, ...",
 )
 
-_DIR = click.Path(path_type=Path, file_okay=False, exists=True)
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_DIR = PathType(path_type=Path, file_okay=False, exists=True)
+_FILE = PathType(path_type=Path, dir_okay=False)
 _SERVER_OPTIONS = (
     click.option(
         "--tls-verify/--no-tls-verify",

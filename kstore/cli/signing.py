@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kstore.cli.grammar import PathType
 from kstore.cli.session import Session
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ _SIGNING = (
         "--sign-by-sigstore-private-key",
         "sigstore_key",
         metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(path_type=Path, dir_okay=False),
         help="Sign with the sigstore private key in FILE (implies --sigstore-attachments)",
     ),
     click.option(
         "--sign-by-sigstore",
         "sigstore_parameters",
         metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(path_type=Path, dir_okay=False),
         help="The same with the key that FILE names, which is written as"
         " containers-sigstore-signing-params.yaml(5) says",
     ),
@@ -52,7 +53,7 @@ _SIGNING = (
         "--sign-passphrase-file",
         "passphrase_file",
         metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(path_type=Path, dir_okay=False),
         help="The passphrase of that key is the first line of FILE",
     ),
     click.option(
@@ -144,7 +145,7 @@ _TRUST = (
         "--signature-policy",  # what podman calls it
         "policy",
         metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(path_type=Path, dir_okay=False),
         callback=_no_pull_policy,
         help="Trust policy to go by, instead of this machine's policy.json",
     ),

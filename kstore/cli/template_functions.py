@@ -111,7 +111,7 @@ def _index(value: Any, *keys: Any) -> Any:
         if value is None:
             return None
         if isinstance(value, Mapping):
-            value = value.get(key)
+            value = value.get(_text(key))
         elif isinstance(value, (list, tuple, str)):
             if not 0 <= _number(key) < len(value):
                 raise ValueError(f"index {key} of {_kind(value)} with {len(value)} items")

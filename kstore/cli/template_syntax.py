@@ -10,7 +10,6 @@ Source: the documentation of Go's text/template package.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from kstore.cli.template_tokens import (
@@ -22,6 +21,7 @@ from kstore.cli.template_tokens import (
     template_error,
 )
 from kstore.errors import InvalidInputError
+from kstore.values import dataclass
 
 __all__ = [
     "Assignment",

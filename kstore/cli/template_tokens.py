@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError
+from kstore.values import dataclass
 
 __all__ = ["Action", "Text", "Token", "literal_value", "pieces", "template_error"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kstore.cli.output import render_table
@@ -32,6 +31,7 @@ from kstore.cli.template_syntax import (
 )
 from kstore.cli.template_tokens import template_error
 from kstore.cli.text import printable
+from kstore.values import dataclass
 
 __all__ = ["Template", "column_title"]
 

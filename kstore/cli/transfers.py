@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.cli.text import human_duration, human_size, plural
 from kstore.copier.progress import Event, How
 from kstore.digest import Digest
+from kstore.values import dataclass
 
 __all__ = [
     "COPYING",

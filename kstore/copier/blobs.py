@@ -54,6 +54,7 @@ class SourceFeed(Closing, BlobFeed):
             offset=self._done,
             prefix=prefix if resumed else None,
             cancel=self._cancel,
+            remedy=self._source.remedy,
         )
         self._emit("start")
         return self._done

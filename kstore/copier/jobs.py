@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kstore import mediatypes as mt
 from kstore.compression import Kind
 from kstore.copier.progress import How
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import UnsupportedError
+from kstore.values import dataclass
 
 __all__ = ["BlobJob", "Change", "Key", "Moved"]
 

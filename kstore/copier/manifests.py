@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from kstore import mediatypes as mt
 from kstore.copier.jobs import BlobJob
@@ -17,6 +16,7 @@ from kstore.interfaces import ImageDestination
 from kstore.manifest import RawManifest
 from kstore.manifest.convert import convert, rewrite_index
 from kstore.manifest.schema1 import Legacy, legacy_config, legacy_manifest
+from kstore.values import dataclass
 
 __all__ = ["Documents", "assemble", "legacy_configs", "write_documents"]
 

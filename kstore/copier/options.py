@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +14,7 @@ from kstore.manifest import RawManifest
 from kstore.platforms import Platform
 from kstore.reference import Named
 from kstore.signing.signer import Signer
+from kstore.values import dataclass
 
 __all__ = ["CopyOptions", "CopyResult", "Instances", "LayerResult"]
 

@@ -8,7 +8,6 @@ several plans, the most wanted first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kstore import mediatypes as mt
 from kstore.compression import Kind
@@ -29,6 +28,7 @@ from kstore.manifest import Index, Manifest
 from kstore.manifest.convert import INDEX_OF, check_convertible, converted_layer_type
 from kstore.manifest.schema1 import Legacy
 from kstore.signature import SIGNATURE_KINDS, SignatureKind, parse_signature
+from kstore.values import dataclass
 
 __all__ = ["ImagePlan", "Plan", "identity", "make_plans"]
 

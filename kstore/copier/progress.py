@@ -7,10 +7,10 @@ Events are values; who shows them, and how, is decided in ``cli/progress.py``.  
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from kstore.digest import Digest
+from kstore.values import dataclass
 
 __all__ = ["Event", "EventKind", "How", "ProgressSink", "ignore"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.copier.options import CopyOptions
 from kstore.descriptor import Descriptor
@@ -13,6 +12,7 @@ from kstore.image import Image, TrustPolicy, UnparsedImage, admit, admit_index, 
 from kstore.interfaces import ImageDestination, ImageSource
 from kstore.manifest import Index, RawManifest
 from kstore.platforms import host_platform
+from kstore.values import dataclass
 
 __all__ = ["Selection", "select", "where"]
 

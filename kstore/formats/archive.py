@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.errors import IntegrityError, NotFoundError
 from kstore.formats.layer_tar import BLOCK, TarEntry, TarLimits, TarReader, looks_like_tar
 from kstore.formats.spool import ArchiveInput, PlainFile, file_errors, open_plain
 from kstore.streams import Cancel, Closing, read_limited
+from kstore.values import dataclass
 
 __all__ = ["Archive", "ArchiveMember", "open_archive"]
 

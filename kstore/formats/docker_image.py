@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from kstore import mediatypes as mt
 from kstore.compression import decompressor, detect
@@ -35,6 +34,7 @@ from kstore.manifest import (
 )
 from kstore.reference import Named
 from kstore.streams import ByteStream, Cancel, pump
+from kstore.values import dataclass
 
 __all__ = ["CONTAINERD_NAME", "ArchivedImage", "OpenedImage", "open_image"]
 

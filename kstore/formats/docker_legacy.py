@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kstore import strictjson
@@ -20,6 +19,7 @@ from kstore.digest import Digest
 from kstore.errors import InvalidManifestError
 from kstore.formats.archive import Archive
 from kstore.manifest import MAX_LAYERS
+from kstore.values import dataclass
 
 __all__ = ["LegacyImage", "legacy_config", "legacy_images"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -25,6 +25,7 @@ from kstore.formats.oci_layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_MARK, REF_
 from kstore.manifest import Manifest, RawManifest, parse_image
 from kstore.reference import Named
 from kstore.streams import Readable
+from kstore.values import dataclass
 
 __all__ = ["DockerTarWriter"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from kstore import strictjson
@@ -13,6 +13,7 @@ from kstore.formats.oci_layout import LayoutIndex
 from kstore.manifest import MAX_MANIFEST_SIZE
 from kstore.manifest.attached import listed_subject, tagged_subject
 from kstore.mediatypes import IMAGE_CONFIGS
+from kstore.values import dataclass
 
 __all__ = ["attached_entries", "falling_with", "subjects_of"]
 

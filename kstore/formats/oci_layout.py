@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Self
 
 from kstore import mediatypes as mt
@@ -26,6 +26,7 @@ from kstore.errors import (
 )
 from kstore.manifest import MAX_INDEX_ENTRIES, MAX_MANIFEST_SIZE, RawManifest, parse
 from kstore.manifest.attached import artifact_type_of, is_attachment_tag
+from kstore.values import dataclass
 
 __all__ = [
     "INDEX_FILE",

@@ -10,8 +10,9 @@ import functools
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from kstore.values import dataclass
 
 __all__ = [
     "BLOCK",

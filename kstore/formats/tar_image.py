@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -21,6 +20,7 @@ from kstore.formats.spool import PlainFile
 from kstore.manifest import RawManifest
 from kstore.platforms import Platform
 from kstore.streams import ByteStream, Cancel, pump
+from kstore.values import dataclass
 
 __all__ = ["FileStream", "TarLayer", "layers_config", "layers_manifest", "measure_layer"]
 

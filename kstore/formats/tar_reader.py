@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Self
 
 from kstore.errors import IntegrityError, UnsupportedError
@@ -29,6 +28,7 @@ from kstore.formats.tar_headers import (
 from kstore.formats.tar_input import TarInput
 from kstore.formats.tar_pax import decode_records, decode_text, encode_text, seconds, whole
 from kstore.streams import Readable
+from kstore.values import dataclass
 
 __all__ = ["TarReader"]
 

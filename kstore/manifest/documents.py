@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -11,6 +11,7 @@ from kstore import strictjson
 from kstore.descriptor import Descriptor, text_map
 from kstore.errors import InvalidManifestError, UnsupportedError
 from kstore.manifest.raw import MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, RawManifest
+from kstore.values import dataclass
 
 __all__ = [
     "MAX_INDEX_ENTRIES",

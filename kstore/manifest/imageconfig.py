@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore import strictjson
@@ -19,6 +19,7 @@ from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.manifest.raw import MAX_CONFIG_SIZE
 from kstore.platforms import Platform
+from kstore.values import dataclass
 
 __all__ = ["HistoryEntry", "ImageConfig", "RunConfig", "parse_time"]
 

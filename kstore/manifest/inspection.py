@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.descriptor import text_map
 from kstore.digest import Digest
@@ -12,6 +12,7 @@ from kstore.errors import InvalidManifestError
 from kstore.manifest.documents import Manifest
 from kstore.manifest.imageconfig import ImageConfig, parse_time
 from kstore.manifest.schema1 import Legacy
+from kstore.values import dataclass
 
 __all__ = ["ImageInspectInfo", "inspect_legacy", "inspect_manifest"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -11,6 +11,7 @@ from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import DigestMismatchError, InvalidManifestError
 from kstore.manifest.jws import signed_payload
+from kstore.values import dataclass
 
 __all__ = ["MAX_CONFIG_SIZE", "MAX_MANIFEST_SIZE", "RawManifest"]
 

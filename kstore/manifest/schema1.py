@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -22,6 +22,7 @@ from kstore.digest import Digest
 from kstore.errors import InvalidDigestError, InvalidManifestError
 from kstore.manifest.documents import MAX_LAYERS
 from kstore.manifest.raw import MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, RawManifest
+from kstore.values import dataclass
 
 __all__ = ["Legacy", "LegacyLayer", "legacy_config", "legacy_manifest", "parse_legacy"]
 

@@ -8,7 +8,6 @@ unpacked layers, which only who has read all the layers can know.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore import mediatypes as mt
 from kstore.descriptor import Descriptor
@@ -18,6 +17,7 @@ from kstore.manifest.convert import convert, converted_layer_type
 from kstore.manifest.documents import Index, Manifest
 from kstore.manifest.raw import RawManifest
 from kstore.manifest.schema1 import Legacy, legacy_config, legacy_manifest
+from kstore.values import dataclass
 
 __all__ = ["ManifestUpdate", "needs_diff_ids", "updated_manifest"]
 

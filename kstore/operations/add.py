@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import storage_errors
@@ -16,6 +15,7 @@ from kstore.store.containers import remove_tree
 from kstore.streams import Cancel
 from kstore.tree.arrival import Arrival
 from kstore.tree.merge import merge
+from kstore.values import dataclass
 
 __all__ = ["AddOptions", "add_files"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.interfaces import ImageReference
+from kstore.values import dataclass
 
 __all__ = ["Attached", "Place"]
 

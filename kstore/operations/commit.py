@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from kstore import mediatypes as mt
@@ -37,6 +36,7 @@ from kstore.store import ContainerRecord, Lease, Publication, Store
 from kstore.streams import Cancel, Readable
 from kstore.tree.layer import LayerTar, TreeRules
 from kstore.tree.squash import SquashedTar
+from kstore.values import dataclass
 
 __all__ = ["CommitOptions", "CommitResult", "commit_container"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError
 from kstore.operations.draft import Draft, DraftData
 from kstore.store import Store
+from kstore.values import dataclass
 
 __all__ = ["ConfigEdits", "configure_container"]
 

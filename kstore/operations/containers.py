@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +30,7 @@ from kstore.transports.docker_archive import DockerArchiveReader, DockerArchiveT
 from kstore.transports.oci import OciReference, OciTransport
 from kstore.transports.oci_archive import OciArchiveTransport
 from kstore.transports.oci_directory import LayoutDirectory, LayoutFiles
+from kstore.values import dataclass
 
 __all__ = ["Offered", "images_in"]
 

@@ -85,6 +85,8 @@ def parse_end(transports: Transports, text: str) -> ImageReference:
 
     Raises InvalidReferenceError with the way to say it for what newcomers write instead.
     """
+    if not text:
+        raise InvalidReferenceError("the image name is empty")
     split = split_transport(text)
     if split is None:
         raise InvalidReferenceError(

@@ -8,7 +8,7 @@ layers have.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.errors import InvalidReferenceError, UnsupportedError
 from kstore.image import Image, TrustPolicy, open_image
@@ -17,6 +17,7 @@ from kstore.operations.copy_source import CopySource, Recipe
 from kstore.reference import Named
 from kstore.signing.policy import AcceptAnything
 from kstore.store import Store
+from kstore.values import dataclass
 
 __all__ = ["CopyRef"]
 

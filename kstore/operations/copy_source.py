@@ -12,7 +12,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore import mediatypes as mt
@@ -22,6 +22,7 @@ from kstore.copier.recompress import spool_directory
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     BlobNotFoundError,
     DigestMismatchError,
     ImageNotFoundError,
@@ -49,6 +50,7 @@ from kstore.store import ContainerRecord, Found, Store
 from kstore.streams import BytesStream, ByteStream, pump
 from kstore.transports.base import FileBlob, OpenedBlob
 from kstore.tree.layer import LayerTar, TreeRules
+from kstore.values import dataclass
 
 __all__ = ["CopySource", "Recipe"]
 
@@ -85,6 +87,8 @@ class _Layer:
 
 class CopySource(ImageSource):
     """Reads the image that a recipe makes, and keeps its base from being collected meanwhile."""
+
+    remedy: str | None = REPAIR
 
     def __init__(self, reference: ImageReference, store: Store, recipe: Recipe) -> None:
         self._reference = reference

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from kstore.digest import Digest
 from kstore.errors import (
@@ -17,6 +16,7 @@ from kstore.errors import (
 from kstore.reference import Named
 from kstore.registry import RegistryClient
 from kstore.transports import Transports, split_transport
+from kstore.values import dataclass
 
 __all__ = ["DeleteOptions", "Deleted", "delete_image"]
 
@@ -58,6 +58,8 @@ def delete_image(
     transport, NotFoundError, UnsupportedError where nothing can be deleted.
     """
     options = options or DeleteOptions()
+    if not text:
+        raise InvalidInputError("the image name is empty")
     split = split_transport(text)
     if split is None:
         raise InvalidInputError(

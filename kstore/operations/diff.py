@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from kstore.compression import decompressor, detect
 from kstore.descriptor import Descriptor
-from kstore.errors import BlobNotFoundError, IntegrityError, StoreDamagedError
+from kstore.errors import REPAIR, BlobNotFoundError, IntegrityError, StoreDamagedError
 from kstore.formats.layer_tar import TarLimits, TarReader
 from kstore.formats.spool import file_errors
 from kstore.manifest import parse_image
@@ -113,9 +113,7 @@ def _opened(store: Store, layer: Descriptor, cancel: Cancel | None) -> Iterator[
     try:
         file = store.open_blob(layer.digest)
     except BlobNotFoundError as exc:
-        raise BlobNotFoundError(
-            f"{what} is not in the store", hint="kstore check --repair"
-        ) from exc
+        raise BlobNotFoundError(f"{what} is not in the store", hint=REPAIR) from exc
     with file_errors(f"read {what}"), file:
         kind = detect(file.read(8))
         file.seek(0)
@@ -123,6 +121,4 @@ def _opened(store: Store, layer: Descriptor, cancel: Cancel | None) -> Iterator[
         try:
             yield TarReader(plain, limits=_LIMITS, what=what)
         except IntegrityError as exc:
-            raise StoreDamagedError(
-                f"{what} cannot be read: {exc.message}", hint="kstore check --repair"
-            ) from exc
+            raise StoreDamagedError(f"{what} cannot be read: {exc.message}", hint=REPAIR) from exc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Self
 
 from kstore import strictjson
@@ -22,6 +22,7 @@ from kstore.platforms import host_platform
 from kstore.store import ContainerRecord, Found, Store
 from kstore.store.containers import DESCRIPTION
 from kstore.streams import read_limited
+from kstore.values import dataclass
 
 __all__ = ["TYPE", "Draft", "DraftData"]
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from kstore.digest import ALGORITHMS
 from kstore.errors import InvalidInputError
@@ -31,6 +30,7 @@ from kstore.operations.moments import parse_moment
 from kstore.operations.patterns import NamePattern
 from kstore.platforms import Platform
 from kstore.store import ImageRecord, NameRecord, Store, conditions
+from kstore.values import dataclass
 
 __all__ = ["ImageFilter", "parse_filters", "reference_filter"]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import write_new_file
 from kstore.errors import ConflictError
 from kstore.formats.spool import file_errors
+from kstore.values import dataclass
 
 __all__ = ["KeyPair", "generate_key_pair"]
 

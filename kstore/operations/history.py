@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kstore.errors import NotFoundError
 from kstore.operations.inspect import inspect_image
 from kstore.reference import LOCAL_DOMAIN, Named, has_domain
 from kstore.store import NameChange, Store
+from kstore.values import dataclass
 
 __all__ = ["HistoryRow", "image_history", "name_history"]
 

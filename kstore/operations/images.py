@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kstore.digest import Digest
 from kstore.store import ImageRecord, NameRecord, Store
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.operations.filters import ImageFilter

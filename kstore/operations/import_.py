@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -23,6 +22,7 @@ from kstore.platforms import Platform, host_platform
 from kstore.reference import Named
 from kstore.store import Publication, Store
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry import RegistrySettings

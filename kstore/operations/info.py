@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kstore import __version__
 from kstore.platforms import host_platform
 from kstore.store import Store, StoreFacts
+from kstore.values import dataclass
 
 __all__ = ["LIBRARIES", "StoreInfo", "store_info", "versions"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.errors import (
     AmbiguousNameError,
@@ -13,6 +12,7 @@ from kstore.errors import (
     KstoreError,
 )
 from kstore.store import PartialDownload, Store
+from kstore.values import dataclass
 
 __all__ = ["Dropped", "drop_partials", "list_partials"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kstore import mediatypes as mt
@@ -21,6 +20,7 @@ from kstore.manifest import (
 from kstore.reference import LOCAL_DOMAIN
 from kstore.store import Found, ImageRecord, NameRecord, Store
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.platforms import Platform

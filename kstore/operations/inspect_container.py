@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kstore.errors import NotFoundError
-from kstore.operations.draft import Draft, DraftData
 from kstore.operations.inspect import time_text
-from kstore.operations.sizes import writable_size
 from kstore.store import ContainerRecord, Store
+from kstore.values import dataclass
+
+# What is inspected is an image more often than not, and starting fast is a feature.
+if TYPE_CHECKING:
+    from kstore.operations.draft import DraftData
 
 __all__ = ["ContainerInspection", "find_container", "inspect_container"]
 
@@ -53,8 +55,14 @@ def inspect_container(store: Store, text: str, *, measure: bool = False) -> Cont
 
     Raises NotFoundError, AmbiguousNameError, StoreDamagedError, IntegrityError.
     """
+    from kstore.operations.draft import Draft
+
     record = store.containers.find(text)
-    size = writable_size(record) if measure else None
+    size = None
+    if measure:
+        from kstore.operations.sizes import writable_size
+
+        size = writable_size(record)
     return ContainerInspection(record, Draft.of_container(record).data, size)
 
 

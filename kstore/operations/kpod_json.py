@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kstore.digest import Digest
 from kstore.operations.inspect import ImageInspection, time_text
+from kstore.values import dataclass
 
 __all__ = ["Data", "kpod_data", "kpod_object"]
 

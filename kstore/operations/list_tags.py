@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kstore.errors import InvalidInputError, UnsupportedError
 from kstore.interfaces import ImageReference
 from kstore.reference import Named
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
+from kstore.values import dataclass
 
 __all__ = ["TagList", "list_tags"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +30,7 @@ from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import NameRecord, Store
 from kstore.streams import Cancel
 from kstore.transports import Transports
+from kstore.values import dataclass
 
 __all__ = ["LoadOptions", "Loaded", "MovedName", "NotLoaded", "load_images"]
 

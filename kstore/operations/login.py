@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.errors import AuthError, InvalidInputError, NotFoundError, StorageError
 from kstore.reference import has_domain
 from kstore.registry import AuthFiles, Credentials, RegistryClient, RegistrySettings
 from kstore.registry.targets import is_path
+from kstore.values import dataclass
 
 __all__ = ["LoginResult", "default_registry", "log_in", "log_out", "logged_in_as", "registry_key"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     ImageNotFoundError,
     InvalidInputError,
     NotFoundError,
@@ -18,6 +18,7 @@ from kstore.operations.history import name_history
 from kstore.operations.tag import parse_new_name
 from kstore.reference import DEFAULT_TAG, LOCAL_DOMAIN, Named
 from kstore.store import ManifestRecord, NameChange, Store
+from kstore.values import dataclass
 
 __all__ = ["LogEntry", "RestoreResult", "name_log", "restore_name"]
 
@@ -111,6 +112,6 @@ def _target(entry: LogEntry) -> Digest:
     if not entry.manifest.complete and not entry.manifest.is_index:
         raise StoreDamagedError(
             f"what {entry.place} was, {digest}, is in the store with blobs missing",
-            hint="kstore check --repair",
+            hint=REPAIR,
         )
     return digest

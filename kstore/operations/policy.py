@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from kstore.signing.policy import FilePolicy, read_policy_file
 from kstore.signing.policyfile import ScopeCheck, load_policy, read_policy
 from kstore.signing.requirements import Keys
 from kstore.signing.rules import Rule
+from kstore.values import dataclass
 
 __all__ = [
     "NewRule",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError
 from kstore.reference import Named
 from kstore.store import PruneReport, Store
 from kstore.store.retention import Retention
+from kstore.values import dataclass
 
 __all__ = ["PruneOptions", "prune_store"]
 

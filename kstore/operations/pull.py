@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kstore.copier import CopyOptions
 from kstore.copier.progress import Event, ProgressSink, ignore
@@ -29,6 +29,7 @@ from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
+from kstore.values import dataclass
 
 __all__ = ["NotPulled", "PullOptions", "PullResult", "Pulled", "pull_image"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kstore.compression import Kind
 from kstore.copier import CopyOptions
 from kstore.copier.progress import ProgressSink, ignore
@@ -18,6 +16,7 @@ from kstore.signing.signer import Signer
 from kstore.store import Store
 from kstore.streams import Cancel
 from kstore.transports import STORE_TRANSPORTS, Transports, split_transport
+from kstore.values import dataclass
 
 __all__ = ["PushOptions", "PushResult", "push_image"]
 

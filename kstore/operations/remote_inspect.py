@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from kstore.copier import CopyOptions
@@ -20,6 +19,7 @@ from kstore.operations.inspect import time_text
 from kstore.platforms import Platform
 from kstore.signing.policy import AcceptAnything
 from kstore.transports import Transports
+from kstore.values import dataclass
 
 __all__ = ["RemoteInspection", "inspect_remote", "read_remote_config", "read_remote_manifest"]
 

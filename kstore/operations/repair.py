@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kstore.copier.blobs import SourceFeed
@@ -33,6 +33,7 @@ from kstore.transports import Transports, split_transport
 from kstore.transports.base import BytesBlob
 from kstore.transports.docker import DockerTransport
 from kstore.transports.oci_directory import LayoutDirectory
+from kstore.values import dataclass
 
 __all__ = ["Failed", "Fetched", "RepairResult", "repair_store"]
 

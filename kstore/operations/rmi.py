@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError, KstoreError, StoreDamagedError
 from kstore.operations.images import ImageSummary, list_images
 from kstore.store import Found, NameRecord, RemovalReport, Store
 from kstore.store.lookup import elsewhere
+from kstore.values import dataclass
 
 __all__ = ["RmiResult", "remove_images"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from kstore.transports.layout_draft import layout_draft
 from kstore.transports.oci import OciReference, OciTransport
 from kstore.transports.oci_archive import OciArchiveTransport
 from kstore.transports.storage import StorageReference
+from kstore.values import dataclass
 
 __all__ = ["SAVE_FORMATS", "SaveFormat", "SaveOptions", "SaveResult", "save_images"]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kstore.errors import AuthError, InvalidInputError, KstoreError, NotFoundError, RemoteError
 from kstore.reference import DEFAULT_DOMAIN, Named, has_domain
 from kstore.transports import Transports
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry import RegistryClient

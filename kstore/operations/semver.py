@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from kstore.errors import InvalidInputError
+from kstore.values import dataclass
 
 __all__ = ["Version", "VersionRange"]
 

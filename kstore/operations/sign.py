@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.copier import CopyOptions, copy_image
 from kstore.copier.selection import Selection, select
@@ -17,6 +16,7 @@ from kstore.signing.signer import Signer
 from kstore.streams import Cancel
 from kstore.transports import Transports, split_transport
 from kstore.transports.storage import StorageReference
+from kstore.values import dataclass
 
 __all__ = ["Verdict", "image_reference", "sign_image", "verify_image"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import read_file, replace_file
@@ -15,6 +14,7 @@ from kstore.reference import Named
 from kstore.signature import MAX_SIGNATURE_SIZE, SimpleSignature, parse_signature
 from kstore.signing.claim import BadSignatureError
 from kstore.signing.signer import Signer
+from kstore.values import dataclass
 
 __all__ = ["VerifiedFile", "sign_file", "verify_file"]
 

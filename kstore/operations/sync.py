@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from kstore.operations.tag_filters import TagFilter
 from kstore.signing.policy import ACCEPT_ANYTHING
 from kstore.streams import Cancel
 from kstore.transports import Transports
+from kstore.values import dataclass
 
 __all__ = ["OpenTransports", "SyncOptions", "Synced", "sync_images"]
 

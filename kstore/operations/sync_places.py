@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kstore.digest import Digest
@@ -29,6 +29,7 @@ from kstore.transports.dir import DirReference
 from kstore.transports.dir_files import MANIFEST_FILE
 from kstore.transports.oci import OciReference
 from kstore.transports.oci_directory import LayoutDirectory
+from kstore.values import dataclass
 
 __all__ = ["PLACES", "SyncItem", "destination_text", "find_images", "make_parents"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.errors import InvalidInputError
 from kstore.reference import LOCAL_DOMAIN, Named
 from kstore.store import Store
+from kstore.values import dataclass
 
 __all__ = ["TagResult", "parse_new_name", "tag_image"]
 

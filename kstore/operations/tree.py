@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any
 
@@ -10,6 +9,7 @@ from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.operations.inspect import inspect_image
 from kstore.store import ImageRecord, Store
+from kstore.values import dataclass
 
 __all__ = ["ImageTree", "LayerNode", "image_tree"]
 

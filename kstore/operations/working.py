@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kstore.errors import ImageNotFoundError, InvalidInputError, KstoreError
 from kstore.operations.draft import Draft
 from kstore.store import ContainerRecord, ImageRecord, Store
+from kstore.values import dataclass
 
 __all__ = [
     "SCRATCH",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kstore.errors import AuthError, KstoreError, RemoteError
 from kstore.registry.retry import retry_after
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry.messages import Response

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
 
@@ -24,6 +24,7 @@ from kstore.registry.challenge import Challenge, parse_challenges
 from kstore.registry.credentials import CredentialLookup, Credentials
 from kstore.registry.urls import Origin, Url
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry.messages import Response

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kstore.errors import InvalidInputError, NotFoundError, StorageError
@@ -16,6 +16,7 @@ from kstore.registry.authdocument import MAX_FILE, AuthDocument
 from kstore.registry.credential_programs import CredentialPrograms
 from kstore.registry.credentials import DOCKER_ALIASES, DOCKER_KEY, Credentials
 from kstore.registry.privatefile import changing, replace_private
+from kstore.values import dataclass
 
 __all__ = ["FILES", "AuthFiles"]
 

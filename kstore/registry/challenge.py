@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kstore.values import dataclass
 
 __all__ = ["Challenge", "parse_challenges"]
 

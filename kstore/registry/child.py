@@ -9,11 +9,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import IO
 
 from kstore.errors import AuthError
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 __all__ = ["Done", "run_bounded"]
 

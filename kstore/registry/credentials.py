@@ -7,10 +7,11 @@ Where credentials are kept: ``authfiles`` (files), ``credential_programs`` (help
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.errors import InvalidInputError
 from kstore.reference import DEFAULT_DOMAIN
+from kstore.values import dataclass
 
 __all__ = [
     "DOCKER_ALIASES",

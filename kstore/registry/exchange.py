@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from kstore.errors import KstoreError, RemoteError
@@ -19,6 +19,7 @@ from kstore.registry.retry import Backoff
 from kstore.registry.settings import RegistrySettings, not_asked
 from kstore.registry.urls import Origin, Url
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry.http import Http, Reach

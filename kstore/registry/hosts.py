@@ -6,13 +6,13 @@ Source of the certificate directories: containers-certs.d(5).
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.errors import InvalidInputError, StorageError
 from kstore.reference import DEFAULT_DOMAIN
 from kstore.registry.settings import RegistrySettings
 from kstore.registry.urls import Origin, Url
+from kstore.values import dataclass
 
 __all__ = ["TlsFiles", "is_address", "is_local", "is_private", "registry_origin", "tls_files"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from kstore.errors import IntegrityError, RemoteError
 from kstore.registry.urls import Url
+from kstore.values import dataclass
 
 __all__ = ["EagerResponse", "Payload", "Response"]
 

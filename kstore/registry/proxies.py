@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from kstore.errors import InvalidInputError
 from kstore.registry.hosts import is_address, is_local
 from kstore.registry.urls import Origin
+from kstore.values import dataclass
 
 __all__ = ["Proxies", "Proxy"]
 

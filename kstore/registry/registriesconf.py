@@ -8,13 +8,14 @@ Source: containers-registries.conf(5), version 2.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from kstore.errors import InvalidInputError, InvalidReferenceError, PolicyRejectedError
 from kstore.reference import Named, has_domain
+from kstore.values import dataclass
 
 __all__ = ["Mirror", "Peer", "Place", "PullFrom", "RegistriesConf", "Registry", "ShortNameMode"]
 

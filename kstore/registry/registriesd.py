@@ -10,13 +10,14 @@ Source: containers-registries.d(5); the order of scopes is that of containers-po
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kstore.errors import InvalidInputError, StorageError
 from kstore.registry.plainyaml import as_mapping, parse_yaml
+from kstore.values import dataclass
 
 __all__ = ["RegistriesD", "Section", "read_registries_d"]
 

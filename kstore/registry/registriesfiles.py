@@ -6,7 +6,6 @@ Source: containers-registries.conf(5), containers-registries.conf.d(5), containe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -21,6 +20,7 @@ from kstore.registry.registriesconf import (
     Registry,
     ShortNameMode,
 )
+from kstore.values import dataclass
 
 __all__ = ["RegistriesPaths", "load_registries"]
 
@@ -29,10 +29,12 @@ _TOP_KEYS = frozenset({
     "unqualified-search-registries", "credential-helpers", "short-name-mode", "aliases",
     "additional-layer-store-auth-helper", "registry", "registries",
 })  # fmt: skip
-_REGISTRY_KEYS = frozenset(
-    {"prefix", "location", "insecure", "blocked", "mirror-by-digest-only", "mirror"}
-)
-_MIRROR_KEYS = frozenset({"location", "insecure", "pull-from-mirror"})
+_REGISTRY_KEYS = {
+    "prefix": str, "location": str, "insecure": bool, "blocked": bool,
+    "mirror-by-digest-only": bool, "mirror": list,
+}  # fmt: skip
+_MIRROR_KEYS = {"location": str, "insecure": bool, "pull-from-mirror": str}
+_WRONG = {str: "not a text", bool: "neither true nor false", list: "not a list of tables"}
 _V1_KEYS = frozenset({"search", "insecure", "block"})
 _V2_KEYS = _TOP_KEYS - {"registries"}
 
@@ -105,6 +107,19 @@ def _drop_ins(directories: tuple[Path, ...]) -> list[Path]:
         raise InvalidInputError(f"there are more than {_MAX_FILES} files of registry configuration")
     # A name that leads to no file (to /dev/null, say) hides those of earlier directories.
     return [path for _, path in sorted(found.items()) if path.is_file()]
+
+
+class _Entry:
+    """What messages call the table of a registry, put into words only where there is one."""
+
+    __slots__ = ("_file", "_prefix")
+
+    def __init__(self, file: Path, prefix: str) -> None:
+        self._file = file
+        self._prefix = prefix
+
+    def __str__(self) -> str:
+        return f"{self._file} [[registry]] {self._prefix!r:.100}"
 
 
 class _Sum:
@@ -182,16 +197,15 @@ class _Sum:
             )
 
     def _registry(self, table: Mapping[str, Any], file: Path) -> Registry:
-        prefix, location = _text(table, "prefix", str(file)), _text(table, "location", str(file))
+        prefix, location = _text(table, "prefix", file), _text(table, "location", file)
         prefix, location = _trimmed(prefix), _trimmed(location)
         if not prefix and not location:
             raise InvalidInputError(f"{file}: a [[registry]] has neither prefix nor location")
         prefix = prefix or location
-        what = f"{file} [[registry]] {prefix!r:.100}"
-        if not table.keys() <= _REGISTRY_KEYS:
-            if "pull-from-mirror" in table:
-                raise InvalidInputError(f"{what}: pull-from-mirror belongs to a mirror")
-            self._warn_of(table, _REGISTRY_KEYS, what)
+        what = _Entry(file, prefix)
+        if "pull-from-mirror" in table:
+            raise InvalidInputError(f"{what}: pull-from-mirror belongs to a mirror")
+        self._check_kinds(table, _REGISTRY_KEYS, what)
         if prefix.startswith(WILDCARD):
             if any(char in prefix for char in "/@:"):
                 raise InvalidInputError(f"{what}: a prefix with a wildcard is a host without port")
@@ -200,28 +214,20 @@ class _Sum:
         if prefix != location:
             _check_location(prefix, what)
         _check_location(location, what)
-        by_digest = _flag(table, "mirror-by-digest-only", what)
-        mirrors = tuple(
-            self._mirror(mirror, what, by_digest=by_digest)
-            for mirror in _tables(table, "mirror", what)
-        )
-        return Registry(
-            prefix,
-            location,
-            file,
-            _flag(table, "insecure", what),
-            _flag(table, "blocked", what),
-            mirrors,
-        )
+        by_digest = table.get("mirror-by-digest-only", False)
+        mirrors = [self._mirror(mirror, what, by_digest) for mirror in table.get("mirror", ())]
+        insecure, blocked = table.get("insecure", False), table.get("blocked", False)
+        return Registry(prefix, location, file, insecure, blocked, tuple(mirrors))
 
-    def _mirror(self, table: Mapping[str, Any], what: str, *, by_digest: bool) -> Mirror:
-        if not table.keys() <= _MIRROR_KEYS:
-            self._warn_of(table, _MIRROR_KEYS, f"a mirror of {what}")
-        location = _trimmed(_text(table, "location", what))
+    def _mirror(self, table: Any, what: object, by_digest: bool) -> Mirror:
+        if not isinstance(table, dict):
+            raise InvalidInputError(f"{what}: mirror is not a list of tables")
+        self._check_kinds(table, _MIRROR_KEYS, what, "a mirror of ")
+        location = _trimmed(table.get("location", ""))
         if not location:
             raise InvalidInputError(f"{what}: a mirror has no location")
         _check_location(location, what)
-        pull = _text(table, "pull-from-mirror", what)
+        pull = table.get("pull-from-mirror")
         if pull and by_digest:
             raise InvalidInputError(
                 f"{what} has mirror-by-digest-only and a mirror with pull-from-mirror"
@@ -229,12 +235,26 @@ class _Sum:
         if pull:
             _one_of(pull, get_args(PullFrom), what)
         pull = pull or ("digest-only" if by_digest else "all")
-        return Mirror(location, _flag(table, "insecure", what), cast(PullFrom, pull))
+        return Mirror(location, table.get("insecure", False), cast(PullFrom, pull))
+
+    def _check_kinds(
+        self, table: Mapping[str, Any], kinds: Mapping[str, type], what: object, part: str = ""
+    ) -> None:
+        """Refuse values of the wrong type, and warn of keys that are unknown."""
+        for key, value in table.items():
+            kind = kinds.get(key)
+            if kind is None:
+                self._warn(key, f"{part}{what}")
+            elif type(value) is not kind:
+                raise InvalidInputError(f"{what}: {key} is {_WRONG[kind]}")
 
     def _warn_of(self, table: Mapping[str, Any], known: frozenset[str], what: str) -> None:
         for key in table:
             if key not in known:
-                self._warnings.append(f"{what}: the key {key!r:.100} is unknown, and ignored")
+                self._warn(key, what)
+
+    def _warn(self, key: str, what: str) -> None:
+        self._warnings.append(f"{what}: the key {key!r:.100} is unknown, and ignored")
 
 
 def _check_agreement(registries: Mapping[str, Registry]) -> None:
@@ -257,7 +277,7 @@ def _trimmed(text: str) -> str:
     return text.rstrip("/")
 
 
-def _check_location(text: str, what: str) -> None:
+def _check_location(text: str, what: object) -> None:
     if text.startswith(("http://", "https://")):
         raise InvalidInputError(
             f"{what}: {text!r:.200} must be written without http:// or https://"
@@ -279,21 +299,14 @@ def _one_of(text: str, allowed: tuple[str, ...], what: object) -> str:
     return text
 
 
-def _text(table: Mapping[str, Any], key: str, what: str) -> str:
+def _text(table: Mapping[str, Any], key: str, what: object) -> str:
     value = table.get(key, "")
     if not isinstance(value, str):
         raise InvalidInputError(f"{what}: {key} is not a text")
     return value
 
 
-def _flag(table: Mapping[str, Any], key: str, what: str) -> bool:
-    value = table.get(key, False)
-    if not isinstance(value, bool):
-        raise InvalidInputError(f"{what}: {key} is neither true nor false")
-    return value
-
-
-def _texts(table: Mapping[str, Any], key: str, what: str) -> list[str] | None:
+def _texts(table: Mapping[str, Any], key: str, what: object) -> list[str] | None:
     value = table.get(key)
     if value is None:
         return None
@@ -302,14 +315,14 @@ def _texts(table: Mapping[str, Any], key: str, what: str) -> list[str] | None:
     return value
 
 
-def _table(table: Mapping[str, Any], key: str, what: str) -> Mapping[str, Any]:
+def _table(table: Mapping[str, Any], key: str, what: object) -> Mapping[str, Any]:
     value = table.get(key, {})
     if not isinstance(value, dict):
         raise InvalidInputError(f"{what}: {key} is not a table")
     return value
 
 
-def _tables(table: Mapping[str, Any], key: str, what: str) -> list[Mapping[str, Any]]:
+def _tables(table: Mapping[str, Any], key: str, what: object) -> list[Mapping[str, Any]]:
     value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise InvalidInputError(f"{what}: {key} is not a list of tables")

@@ -5,13 +5,13 @@ Source: docker registry v1 API, "Search" (``GET /v1/search``); the OCI specifica
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from kstore import strictjson
 from kstore.errors import InvalidManifestError, RemoteError
 from kstore.registry.exchange import Exchange, Load
+from kstore.values import dataclass
 
 __all__ = ["PAGE", "SearchHit", "search"]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kstore.errors import RemoteError
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry.proxies import Proxies

@@ -9,7 +9,7 @@ Source: containers-registries.conf(5), "SHORT-NAME ALIASING".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kstore.errors import InvalidInputError, InvalidReferenceError
@@ -17,6 +17,7 @@ from kstore.reference import Named, has_domain
 from kstore.registry.plaintoml import read_toml
 from kstore.registry.privatefile import changing, replace_private
 from kstore.registry.registriesconf import RegistriesConf
+from kstore.values import dataclass
 
 __all__ = ["Chooser", "Resolved", "ShortNames"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from kstore.errors import RemoteError
+from kstore.values import dataclass
 
 __all__ = ["Origin", "Url"]
 

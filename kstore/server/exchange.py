@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from kstore.digest import Digest
@@ -16,6 +15,7 @@ from kstore.server.responses import Refusal
 from kstore.server.sessions import Uploads
 from kstore.server.settings import ServeSettings
 from kstore.store import Lease, Store
+from kstore.values import dataclass
 
 __all__ = ["Exchange", "Service", "digest_of", "meanings_of"]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from kstore.server.body import Body
 from kstore.server.responses import Refusal, bad_request
 from kstore.server.wire import Wire
+from kstore.values import dataclass
 
 __all__ = ["Request", "read_request"]
 

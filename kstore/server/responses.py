@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import BinaryIO
 
 from kstore.server.wire import Disconnected, Wire
+from kstore.values import dataclass
 
 __all__ = ["FilePart", "Refusal", "Response", "bad_request", "json_response", "send_response"]
 

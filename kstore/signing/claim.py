@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kstore.digest import Digest
 from kstore.errors import PolicyRejectedError
+from kstore.values import dataclass
 
 __all__ = ["BadSignatureError", "Claim"]
 

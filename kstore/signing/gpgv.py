@@ -14,7 +14,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +22,7 @@ from kstore.signing.claim import BadSignatureError
 from kstore.signing.gpg import find_program
 from kstore.signing.openpgp import MalformedError, check_message, primary_keys
 from kstore.signing.simple import MAX_PAYLOAD
+from kstore.values import dataclass
 
 __all__ = ["Verified", "verify_message"]
 

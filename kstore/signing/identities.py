@@ -8,11 +8,12 @@ Source: containers-policy.json(5), "Simple Signing", signedIdentity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from kstore.errors import InvalidReferenceError
 from kstore.reference import Named
+from kstore.values import dataclass
 
 __all__ = [
     "ExactReference",

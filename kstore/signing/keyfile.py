@@ -16,12 +16,12 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kstore import strictjson
 from kstore.errors import AuthError, IntegrityError, InvalidInputError, UnsupportedError
 from kstore.signing.keys import new_key, read_private_key, read_public_key
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.signing.keys import PrivateKey, PublicKey

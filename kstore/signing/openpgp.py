@@ -16,8 +16,9 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+
+from kstore.values import dataclass
 
 __all__ = ["MalformedError", "Packet", "binary_keys", "check_message", "packets", "primary_keys"]
 

@@ -5,13 +5,13 @@ Source: containers-sigstore-signing-params.yaml(5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from kstore.blobs import read_file
 from kstore.errors import InvalidInputError, UnsupportedError
 from kstore.registry.plainyaml import parse_yaml
+from kstore.values import dataclass
 
 __all__ = ["SigningParameters", "read_parameters"]
 

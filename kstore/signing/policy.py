@@ -6,7 +6,6 @@ Without a policy file every image is accepted, as on machines set up by podman's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from kstore.errors import InvalidInputError, StorageError
 from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
+from kstore.values import dataclass
 
 # Most machines have no policy file, and starting fast is a feature.
 if TYPE_CHECKING:

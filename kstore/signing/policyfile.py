@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from kstore import strictjson
@@ -34,6 +33,7 @@ from kstore.signing.requirements import (
     SignedBy,
     SigstoreSigned,
 )
+from kstore.values import dataclass
 
 __all__ = ["PolicyDocument", "ScopeCheck", "load_policy", "parse_policy", "read_policy"]
 
@@ -92,19 +92,44 @@ def read_policy(
 
 
 def _scopes(name: str, value: Any, check_scope: ScopeCheck | None) -> Mapping[str, Requirements]:
-    scopes = {}
-    known: dict[str, Requirements] = {}  # large policies say the same of many scopes
-    for scope, requirements in _map(value, f"transports.{name}").items():
+    scopes = _map(value, f"transports.{name}")
+    valid = set()  # large policies say the same of many scopes
+    for scope, requirements in scopes.items():
         if scope and check_scope is not None:
             try:
                 check_scope(name, scope)
             except InvalidInputError as exc:
                 raise _Invalid(f"in transports.{name}, {exc.message}") from exc
-        same = repr(requirements)
-        if same not in known:
-            known[same] = _requirements(requirements, f"transports.{name}.{scope!r}")
-        scopes[scope] = known[same]
-    return scopes
+        if not _is_usual(requirements) and (same := repr(requirements)) not in valid:
+            _requirements(requirements, f"transports.{name}.{scope!r}")
+            valid.add(same)
+    return _Scopes(scopes)
+
+
+class _Scopes(Mapping[str, Requirements]):
+    """What is required in the scopes of a valid policy, made for those that are asked for."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+
+    def __getitem__(self, scope: str) -> Requirements:
+        return _requirements(self._given[scope], "")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+
+def _is_usual(value: Any) -> bool:
+    """Whether it is what a policy of many scopes mostly says, which is valid at a glance."""
+    match value:
+        case [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": str(path)} as one]:
+            return path != "" and len(one) == 3
+        case [{"type": "insecureAcceptAnything" | "reject"} as one]:
+            return len(one) == 1
+    return False
 
 
 def _requirements(value: Any, where: str) -> Requirements:

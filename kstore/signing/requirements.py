@@ -6,7 +6,6 @@ Source: containers-policy.json(5), "Policy Requirements".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -16,6 +15,7 @@ from kstore.image import UnparsedImage
 from kstore.signature import Signature, SigstoreSignature, SimpleSignature, parse_signature
 from kstore.signing.claim import BadSignatureError, Claim
 from kstore.signing.identities import Identity
+from kstore.values import dataclass
 
 __all__ = [
     "InsecureAcceptAnything",

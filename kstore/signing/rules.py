@@ -6,7 +6,6 @@ Source: containers-policy.json(5), "Policy" and "Scopes".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +21,7 @@ from kstore.signing.requirements import (
     SignedBy,
     SigstoreSigned,
 )
+from kstore.values import dataclass
 
 __all__ = ["Rule", "TrustRules", "signed_by_keys"]
 

@@ -11,7 +11,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +19,7 @@ from kstore.errors import InUseError
 from kstore.reference import Named
 from kstore.store.queries import name_checksum, to_us
 from kstore.store.session import now_us
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     import sqlite_utils

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from kstore import mediatypes as mt
@@ -17,6 +17,7 @@ from kstore.store.reading import read_blob, read_manifest
 from kstore.store.reports import ProblemKind
 from kstore.store.session import Session
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 __all__ = ["Claims", "read_claims"]
 

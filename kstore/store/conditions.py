@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from kstore.digest import Digest
 from kstore.platforms import Platform
 from kstore.store.queries import to_us
+from kstore.values import dataclass
 
 __all__ = [
     "ANY",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kstore.blobs import fsync_directory, storage_errors
-from kstore.errors import StorageError, StorageFullError, StoreDamagedError
+from kstore.errors import REPAIR, StorageError, StorageFullError, StoreDamagedError
 from kstore.store import schema
 from kstore.store.locks import LockClass, LockFile
 from kstore.store.root import Root
@@ -60,12 +60,10 @@ def _translated(exc: sqlite3.Error, path: Path) -> StorageError:
     if primary == sqlite3.SQLITE_NOTADB:
         return StoreDamagedError(
             f"{path} is not a database: it was damaged, or something else was put there",
-            hint="kstore check --repair",
+            hint=REPAIR,
         )
     if primary in _DAMAGED:
-        return StoreDamagedError(
-            f"the database {path} is damaged: {exc}", hint="kstore check --repair"
-        )
+        return StoreDamagedError(f"the database {path} is damaged: {exc}", hint=REPAIR)
     if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StorageError(f"the database {path} is busy: {exc}", hint="try again")
     return StorageError(f"the database {path} failed: {exc}")

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 from kstore.blobs import BlobDirectory
 from kstore.compression import decompressor
@@ -19,6 +18,7 @@ from kstore.digest import Digest
 from kstore.errors import BlobNotFoundError, IntegrityError, StorageError
 from kstore.store.fingerprints import BlobReader
 from kstore.streams import Cancel, pump
+from kstore.values import dataclass
 
 __all__ = ["Examined", "Reading", "examine"]
 

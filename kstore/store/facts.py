@@ -7,11 +7,11 @@ take the place of others.  Facts outlive the blobs they are about; only the newe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from kstore.digest import Digest
 from kstore.store.session import Session, now_us
+from kstore.values import dataclass
 
 __all__ = ["FactTable", "LayerFact"]
 

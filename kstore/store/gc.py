@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.blobs import storage_errors
 from kstore.digest import Digest
-from kstore.errors import StorageFullError, StoreDamagedError
+from kstore.errors import REPAIR, StorageFullError, StoreDamagedError
 from kstore.reference import Named
 from kstore.store.catalog import Writer
 from kstore.store.containers import remove_tree, sweep_abandoned
@@ -30,6 +30,7 @@ from kstore.store.retention import Retention, chosen_names
 from kstore.store.root import remove_drafts
 from kstore.store.session import Session
 from kstore.store.sweep import Swept, sweep, unread_manifest
+from kstore.values import dataclass
 
 __all__ = ["prune"]
 
@@ -138,7 +139,7 @@ def _check_trustworthy(session: Session) -> None:
     if answer != "ok":
         raise StoreDamagedError(
             f"the database {session.root.database} is damaged, so nothing was pruned: {answer}",
-            hint="kstore check --repair",
+            hint=REPAIR,
         )
 
 

@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,7 @@ from kstore.store.lanes import take_lane, visible_name
 from kstore.store.locks import HeldLock, LockClass, LockFile, digest_key
 from kstore.store.partials import Part, Side, boot_id
 from kstore.streams import CHUNK, ByteStream, Cancel, pump
+from kstore.values import dataclass
 
 __all__ = ["Ingest", "StagedBlob", "Workshop", "open_ingest", "stage_file", "write_hashed"]
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from kstore.digest import SHORT_ID_LENGTH, Digest
 from kstore.errors import (
+    REPAIR,
     AmbiguousNameError,
     ImageNotFoundError,
     InvalidDigestError,
@@ -231,13 +232,11 @@ def _found(session: Session, record: NameRecord, text: str) -> Found:
     if image_id is None:
         known = load_manifest(session.db, record.manifest)
         if known is not None and not known.complete:
-            raise StoreDamagedError(
-                f"the manifest of {text!r:.300} is damaged", hint="kstore check --repair"
-            )
+            raise StoreDamagedError(f"the manifest of {text!r:.300} is damaged", hint=REPAIR)
         raise ImageNotFoundError(f"{text!r:.300} names an artifact, which is not an image")
     for image in load_images(session, [image_id]):
         return Found(image, record.name, record.manifest)
-    raise StoreDamagedError(f"the entry of {text!r:.300} is damaged", hint="kstore check --repair")
+    raise StoreDamagedError(f"the entry of {text!r:.300} is damaged", hint=REPAIR)
 
 
 def _ambiguous(prefix: str, images: list[ImageRecord]) -> AmbiguousNameError:

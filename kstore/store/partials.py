@@ -13,7 +13,7 @@ import functools
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from kstore.errors import (
 )
 from kstore.store.locks import LockClass, digest_key
 from kstore.store.session import Session
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.store.reports import PartialDownload

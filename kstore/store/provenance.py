@@ -18,7 +18,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from kstore.reference import Named
 from kstore.store.locks import LockClass
 from kstore.store.root import Root
 from kstore.store.session import Session
+from kstore.values import dataclass
 
 __all__ = [
     "Provenance",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from kstore import mediatypes as mt
@@ -21,6 +20,7 @@ from kstore.store.reading import read_blob
 from kstore.store.records import Publication
 from kstore.store.session import Session
 from kstore.store.signatures import note_signatures, put_signatures
+from kstore.values import dataclass
 
 __all__ = ["Document", "publish", "put_document", "read_document"]
 

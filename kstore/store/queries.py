@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
-from kstore.errors import InvalidInputError, StoreDamagedError
+from kstore.errors import REPAIR, InvalidInputError, StoreDamagedError
 from kstore.platforms import Platform
 from kstore.reference import Named
 from kstore.store.database import Database
@@ -94,7 +94,7 @@ def name_record(row: Any) -> NameRecord:
         )
     except InvalidInputError as exc:
         raise StoreDamagedError(
-            f"the entry of the name {text!r:.200} is damaged: {exc}", hint="kstore check --repair"
+            f"the entry of the name {text!r:.200} is damaged: {exc}", hint=REPAIR
         ) from exc
 
 

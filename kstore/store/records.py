@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from kstore.descriptor import Descriptor
 from kstore.digest import SHORT_ID_LENGTH, Digest
 from kstore.platforms import Platform
 from kstore.reference import Named
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.manifest import RawManifest

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.reference import Named
+from kstore.values import dataclass
 
 __all__ = [
     "CheckReport",

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from dataclasses import dataclass
 
 from kstore.reference import Named
 from kstore.store.queries import load_names
 from kstore.store.records import NameRecord
 from kstore.store.session import Session
 from kstore.store.usage import Graph, attached_names, other_roots
+from kstore.values import dataclass
 
 __all__ = ["Retention", "chosen_names"]
 
@@ -105,4 +105,8 @@ def _until_it_fits(
             need = needs[record.name]
             users.subtract(need)
             size -= graph.bytes_of(digest for digest in need if not users[digest])
+    if size > rule.max_bytes:
+        session.warn(
+            f"the images that must stay have {size} bytes, more than the {rule.max_bytes} wanted"
+        )
     return more

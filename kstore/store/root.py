@@ -24,11 +24,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kstore.blobs import fsync_directory, replace_file, storage_errors
 from kstore.errors import (
+    REPAIR,
     ConflictError,
     NotFoundError,
     StorageError,
@@ -36,6 +36,7 @@ from kstore.errors import (
     StoreDamagedError,
 )
 from kstore.store.filesystem import CHOOSE_ANOTHER, is_on_network, nearest_directory
+from kstore.values import dataclass
 
 __all__ = [
     "BALLAST_SIZE",
@@ -278,7 +279,7 @@ def _check_content(root: Root, lost_ok: bool) -> bool:
             return True
         raise StoreDamagedError(
             f"the database of {root.path} is gone, but its blobs are there",
-            hint="kstore check --repair",
+            hint=REPAIR,
         )
     return False
 

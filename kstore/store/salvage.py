@@ -9,7 +9,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from kstore.store.layout import (
 from kstore.store.provenance import Provenance, read_provenance
 from kstore.store.queries import name_checksum
 from kstore.store.root import SALVAGE, Root
+from kstore.values import dataclass
 
 __all__ = ["Evidence", "NameList", "gather", "read_index"]
 

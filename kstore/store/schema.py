@@ -45,7 +45,7 @@ import re
 import sqlite3
 from typing import TYPE_CHECKING
 
-from kstore.errors import StoreDamagedError, StoreVersionError
+from kstore.errors import REPAIR, StoreDamagedError, StoreVersionError
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -282,9 +282,7 @@ def version_of(connection: sqlite3.Connection) -> int:
     if version == 0 and application == 0:
         return 0
     if application != APPLICATION_ID:
-        raise StoreDamagedError(
-            "db/kstore.db is not a kstore database", hint="kstore check --repair"
-        )
+        raise StoreDamagedError("db/kstore.db is not a kstore database", hint=REPAIR)
     if version > SCHEMA_VERSION:
         raise StoreVersionError(
             f"the store has schema version {version}, and this kstore knows versions up to"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from kstore.digest import Digest
 from kstore.store.catalog import Writer
 from kstore.store.database import Database
 from kstore.store.locks import LockClass, digest_key
 from kstore.store.session import Session
+from kstore.values import dataclass
 
 __all__ = ["UNREAD", "Swept", "delete_unused_blobs", "sweep", "unread_manifest"]
 

@@ -8,7 +8,6 @@ So it survives the process that took it in, and is listed and collected with the
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
 from kstore.blobs import storage_errors
 from kstore.digest import ALGORITHMS, Digest
@@ -16,6 +15,7 @@ from kstore.errors import BlobNotFoundError, InUseError, InvalidDigestError
 from kstore.store.ingest import Ingest, Workshop
 from kstore.store.locks import HeldLock, LockClass, digest_key
 from kstore.store.partials import Part, Side, parts
+from kstore.values import dataclass
 
 __all__ = ["RestingUpload", "UploadFiles"]
 

@@ -134,8 +134,12 @@ def _kinds(session: Session, needed: set[str]) -> tuple[KindUsage, ...]:
     files: Counter[str] = Counter()
     size: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
+    # SQLite keeps it for no longer than somebody has the database open, as we have just now.
+    transient = f"{session.root.database}-shm"
     with storage_errors(f"measure {session.root.path}"):
         for path, facts in _walk(session.root.path):
+            if path == transient:
+                continue
             if facts.st_nlink > 1 and not os.path.isdir(path):  # noqa: PTH112 - many files
                 if (facts.st_dev, facts.st_ino) in seen:
                     continue

@@ -7,7 +7,6 @@ when the first reference of its kind is parsed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -15,6 +14,7 @@ from kstore.errors import InvalidReferenceError, UnsupportedError
 from kstore.interfaces import ImageReference, ImageTransport
 from kstore.reference import Named
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry import RegistryClient

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -67,6 +66,7 @@ from kstore.transports.dir_files import (
     file_name,
     require_image_or_empty,
 )
+from kstore.values import dataclass
 
 __all__ = ["NAME", "DirReference", "DirTransport"]
 

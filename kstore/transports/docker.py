@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from kstore.signature import SignatureKind, SimpleSignature, parse_signature
 from kstore.streams import ByteStream
 from kstore.transports.base import again_if_wrong, name_scopes
 from kstore.transports.docker_places import Outages, Places
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.registry.lookaside import Lookaside

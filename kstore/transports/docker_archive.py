@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +35,7 @@ from kstore.reference import Named
 from kstore.streams import Cancel, Closing
 from kstore.transports.base import BytesBlob, path_identity, path_scopes, require_path_scope
 from kstore.transports.docker_archive_writer import DockerArchiveWriter
+from kstore.values import dataclass
 
 __all__ = [
     "NAME",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from kstore.descriptor import BlobHint
@@ -26,6 +26,7 @@ from kstore.manifest import RawManifest, parse_image
 from kstore.mediatypes import DOCKER_MANIFEST, OCI_MANIFEST
 from kstore.reference import Named
 from kstore.transports.archive_session import ArchiveSession
+from kstore.values import dataclass
 
 __all__ = ["DockerArchiveWriter", "Sink"]
 

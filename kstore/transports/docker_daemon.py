@@ -6,7 +6,7 @@ The service knows only whole archives, so every copy moves the whole image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kstore.digest import Digest
@@ -26,6 +26,7 @@ from kstore.transports.docker_api import DockerApi
 from kstore.transports.docker_archive import DockerArchiveReader, DockerArchiveSource
 from kstore.transports.docker_archive_writer import DockerArchiveWriter
 from kstore.transports.docker_endpoint import DockerDaemonSettings
+from kstore.values import dataclass
 
 __all__ = ["NAME", "DockerDaemonReference", "DockerDaemonTransport"]
 

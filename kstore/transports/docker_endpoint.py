@@ -6,11 +6,11 @@ Source: Docker CLI reference, "Environment variables" (``DOCKER_HOST``, ``DOCKER
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kstore.errors import InvalidInputError, UnsupportedError
+from kstore.values import dataclass
 
 __all__ = ["DEFAULT_HOST", "DockerDaemonSettings", "Endpoint"]
 

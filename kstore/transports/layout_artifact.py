@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.digest import Digest
 from kstore.errors import UnsupportedError
@@ -10,6 +10,7 @@ from kstore.interfaces import ImageDestination, ImageTransport
 from kstore.transports.base import PathReference
 from kstore.transports.oci import LayoutSource
 from kstore.transports.oci_directory import LayoutFiles
+from kstore.values import dataclass
 
 __all__ = ["LayoutArtifact"]
 

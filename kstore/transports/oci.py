@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 
@@ -45,6 +45,7 @@ from kstore.transports.base import (
     stated_blob,
 )
 from kstore.transports.oci_directory import LayoutDirectory, LayoutFiles, Share
+from kstore.values import dataclass
 
 __all__ = ["NAME", "LayoutSource", "OciReference", "OciTransport"]
 
@@ -189,6 +190,7 @@ class OciDestination(ImageDestination):
         self._guard = threading.Lock()
         self._share: Share | None = None
         self._written: set[Digest] = set()
+        self._spoiled: set[Digest] = set()  # of the right size, and other bytes
         self._manifest: RawManifest | None = None
         self._committed = False
 
@@ -210,18 +212,22 @@ class OciDestination(ImageDestination):
         if not self._layout.exists():
             return [False] * len(hints)
         self._begin()  # from here on no other process removes what is found
-        return [
-            hint.digest is not None
+        there = {
+            hint.digest
+            for hint in hints
+            if hint.digest is not None
             and hint.size is not None
             and self._layout.blobs.has(hint.digest) == hint.size
-            for hint in hints
-        ]
+        }
+        sound = self._layout.sound(there, self._cancel)
+        self._spoiled |= there - sound
+        return [hint.digest in sound for hint in hints]
 
     def write_blob(self, feed: BlobFeed, hint: BlobHint) -> WrittenBlob:
         blob = stated_blob(hint, "an OCI layout")
         self._begin()
         known = self._layout.blobs.has(blob.digest)
-        if known == blob.size:
+        if known == blob.size and blob.digest not in self._spoiled:
             return WrittenBlob(blob, "present")
         self._layout.write_blob(feed, blob.digest)
         self._note(blob.digest, known)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +49,7 @@ from kstore.transports.archive_session import ArchiveSession
 from kstore.transports.base import PathReference, require_path_scope
 from kstore.transports.oci import MANIFEST_TYPES, LayoutSource, destination_ref
 from kstore.transports.oci_directory import LayoutFiles
+from kstore.values import dataclass
 
 __all__ = [
     "NAME",

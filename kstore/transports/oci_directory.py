@@ -20,7 +20,6 @@ import os
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +53,7 @@ from kstore.store.locks import HeldLock, LockClass, LockFile
 from kstore.streams import Cancel, read_limited
 from kstore.transports.base import FileBlob, read_small_file, write_feed
 from kstore.transports.layout_draft import sweep_drafts
+from kstore.values import dataclass
 
 __all__ = ["LayoutDirectory", "LayoutFiles", "Share"]
 
@@ -137,6 +137,14 @@ class LayoutDirectory(LayoutFiles):
 
     def open_blob(self, digest: Digest, offset: int = 0) -> FileBlob:
         return FileBlob(self.blobs.open(digest), offset)
+
+    def sound(self, there: Iterable[Digest], cancel: Cancel) -> set[Digest]:
+        """Those blobs whose bytes hash to their names; all of their files are read."""
+        from kstore.store.examine import Reading, examine
+
+        readings = [Reading(digest) for digest in there]
+        read = examine(self.blobs, readings, progress=lambda size: None, cancel=cancel)
+        return {one.digest for one in read if one.facts is not None}
 
     def require_writable(self) -> None:
         """Refuse what must not, or cannot, become a layout with one more image.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import TracebackType
 
 from kstore.descriptor import BlobHint, Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     BlobNotFoundError,
-    ImageNotFoundError,
     IntegrityError,
     InvalidInputError,
     InvalidReferenceError,
@@ -38,6 +38,7 @@ from kstore.store import Found, ImageRecord, Ingest, Publication, StagedBlob, St
 from kstore.store.lookup import elsewhere
 from kstore.streams import Cancel, pump
 from kstore.transports.base import FileBlob, name_scopes
+from kstore.values import dataclass
 
 __all__ = ["ALIASES", "NAME", "StorageReference", "StorageTransport"]
 
@@ -151,27 +152,25 @@ class StorageReference(ImageReference):
         return StorageDestination(self)
 
     def delete(self) -> None:
-        """Remove the name that :meth:`~kstore.store.Store.find_image` finds, and the image with
-        its last name."""
+        """Remove the name, of whatever, that reading finds, and an image with its last name."""
         store = self.home.store
-        try:
-            found = store.find_image(self.text, pullable=False)
-        except (ImageNotFoundError, StoreDamagedError):
-            record = store.find_name(self.text) if self.named is not None else None
-            if record is None:  # or of an artifact, an empty index, or what cannot be read
-                raise
-            name: Named | None = record.name
-        else:
-            if found.image.location is not None:
-                raise elsewhere(found)
-            name = found.name if self.named is not None else None
-        if name is None:
-            raise InvalidReferenceError(f"{self.text!r} is not an image name", hint="kstore rmi")
-        store.remove_name(name)
+        if self.named is not None and (record := store.find_name(self.text)) is not None:
+            store.remove_name(record.name)
+            return
+        found = store.find_image(self.text, pullable=False)
+        if found.image.location is not None:
+            raise elsewhere(found)
+        if self.named is None or found.name is None:
+            raise InvalidReferenceError(
+                f"{self.text!r} is not an image name", hint=f"kstore rmi {self.text}"
+            )
+        store.remove_name(found.name)
 
 
 class StorageSource(ImageSource):
     """Reads one stored image, and keeps it from being collected meanwhile."""
+
+    remedy: str | None = REPAIR
 
     def __init__(self, reference: StorageReference) -> None:
         self._store = reference.home.store
@@ -225,14 +224,13 @@ class StorageSource(ImageSource):
         on_retry: RetrySink | None = None,
     ) -> BlobSource:
         try:
-            file = self._store.open_blob(descriptor.digest)
+            return FileBlob(self._store.open_blob(descriptor.digest), offset)
         except BlobNotFoundError as exc:
             raise StoreDamagedError(
                 f"image {self.found.image.short_id} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check --repair",
+                hint=REPAIR,
             ) from exc
-        return FileBlob(file, offset)
 
     def origins(self, digest: Digest) -> tuple[str, ...]:
         return tuple(f"{host}/{path}" for host, path in self._store.origins(digest))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
+    REPAIR,
     BlobNotFoundError,
     ManifestNotFoundError,
     StoreDamagedError,
@@ -24,6 +25,7 @@ from kstore.interfaces import (
 from kstore.manifest import Index, RawManifest, parse
 from kstore.transports.base import FileBlob
 from kstore.transports.storage import NAME, StorageTransport
+from kstore.values import dataclass
 
 __all__ = ["StoredArtifact"]
 
@@ -68,6 +70,8 @@ class StoredArtifact(ImageReference):
 
 class StoredArtifactSource(ImageSource):
     """Reads a stored manifest, and keeps it from being collected meanwhile."""
+
+    remedy: str | None = REPAIR
 
     def __init__(self, reference: StoredArtifact) -> None:
         self._reference = reference
@@ -125,7 +129,7 @@ class StoredArtifactSource(ImageSource):
             raise StoreDamagedError(
                 f"manifest {self._reference.digest} is not complete: blob {descriptor.digest} is"
                 f" missing in {self._store.root}",
-                hint="kstore check",
+                hint=REPAIR,
             ) from exc
 
     def origins(self, digest: Digest) -> tuple[str, ...]:

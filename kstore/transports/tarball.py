@@ -10,7 +10,7 @@ import datetime as dt
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,6 +45,7 @@ from kstore.manifest import RawManifest
 from kstore.platforms import host_platform
 from kstore.streams import BytesStream, Cancel
 from kstore.transports.base import OpenedBlob, path_identity
+from kstore.values import dataclass
 
 __all__ = ["NAME", "TarballReference", "TarballTransport"]
 

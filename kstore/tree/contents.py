@@ -7,7 +7,6 @@ a layer hides what is below it as an overlay mount does: symbolic links on the w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from kstore.digest import Digest
@@ -15,6 +14,7 @@ from kstore.errors import IntegrityError
 from kstore.formats.layer_tar import EntryKind, TarEntry, TarReader
 from kstore.streams import CHUNK, Cancel, pump
 from kstore.tree.whiteouts import OPAQUE, is_reserved, removed_name
+from kstore.values import dataclass
 
 __all__ = ["MAX_FILES", "Change", "Contents", "FileFacts", "changes"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ from kstore.errors import InvalidInputError
 from kstore.formats.layer_tar import TarLimits
 from kstore.formats.spool import file_errors
 from kstore.streams import Closing
+from kstore.values import dataclass
 
 __all__ = ["MAX_DEPTH", "MAX_ENTRIES", "Child", "Descent"]
 

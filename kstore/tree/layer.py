@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,6 +23,7 @@ from kstore.tree import xattrs
 from kstore.tree.descent import Child, Descent
 from kstore.tree.made_tar import MadeTar
 from kstore.tree.whiteouts import OPAQUE, WHITEOUT, removed_name
+from kstore.values import dataclass
 
 __all__ = ["LayerTar", "TreeRules"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from kstore.errors import ConflictError, InvalidInputError
 from kstore.formats.layer_tar import EntryKind
 from kstore.tree.contents import Contents, FileFacts
+from kstore.values import dataclass
 
 __all__ = ["Spot", "resolve"]
 

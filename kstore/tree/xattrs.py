@@ -10,12 +10,12 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import xattr  # type: ignore[import-untyped]
 
 from kstore.errors import IntegrityError
+from kstore.values import dataclass
 
 __all__ = ["Override", "carried", "is_opaque", "note_override", "override_of", "read", "write"]
 

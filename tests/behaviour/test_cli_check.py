@@ -221,7 +221,14 @@ def test_repairs_with_little_time_each_get_to_every_blob_in_the_end(
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--from", "x"], ["--max-time", "0"], ["--max-time", "soon"]], ids=" ".join
+    "wrong",
+    [
+        ["--from", "x"],
+        ["--max-time", "0"],
+        ["--max-time", "soon"],
+        ["--json", "--format", "{{.damaged}}"],
+    ],
+    ids=" ".join,
 )
 def test_wrong_words_are_refused(root: Path, wrong: list[str]) -> None:
     assert run("--root", root, "check", *wrong).code == 2

@@ -263,6 +263,7 @@ def test_a_damaged_layer_is_not_pushed(root: Path, registry: LocalRegistry) -> N
     result = kstore(root, "push", "-q", "mine", name)
     assert (result.code, result.out) == (5, "")
     assert result.err.startswith(f"kstore: bytes sent as {layer.digest} hash to ")
+    assert "hint: kstore check --repair" in result.err
     puts = [line.path for line in registry.log if line.method == "PUT" and "mine" in line.path]
     assert len(puts) <= 1, "the config's upload may be complete, the layer's must not be"
     blob.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,10 @@ def test_df_shows_images_and_kinds_of_files(root: Path) -> None:
     ]  # fmt: skip
 
 
-def test_df_as_json_adds_up(root: Path) -> None:
+def test_df_as_json_adds_up_to_what_du_says_afterwards(root: Path) -> None:
     document = loaded(root, "df", "--format", "json")
+    du = subprocess.run(["du", "-sB1", root], capture_output=True, text=True, check=True).stdout
+    assert document["total"] == int(du.split()[0])
     assert sum(kind["bytes"] for kind in document["disk"].values()) == document["total"]
     for image in document["images"]:
         assert image["unique"] + image["shared"] == image["total"]
@@ -110,6 +113,18 @@ def test_prune_frees_what_its_rehearsal_says(root: Path, rule: list[str], left: 
 def test_prune_says_which_names_it_took(root: Path) -> None:
     result = run("--root", root, "prune", "--keep", "1", "--dry-run")
     assert "Would untag: localhost/app:1" in result.out.splitlines()
+
+
+def test_a_size_that_cannot_be_reached_is_said(root: Path) -> None:
+    run("--root", root, "protect", "other")
+    result = run("--root", root, "prune", "--max-size", "1")
+    assert result.code == 0
+    assert names(root) == ["localhost/other:latest"]
+    stays = sum(len(data) for data in OTHER.blobs.values()) + len(OTHER.raw.data)
+    assert result.err == (
+        f"kstore: warning: the images that must stay have {stays} bytes, more than the 1 wanted\n"
+    )
+    assert run("--root", root, "prune", "--max-size", "1GB").err == ""
 
 
 def test_protected_names_stay_until_they_are_released(root: Path) -> None:

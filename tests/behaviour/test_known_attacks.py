@@ -10,14 +10,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from kstore.errors import UnsupportedError
-from kstore.manifest import RawManifest
+from kstore.manifest import Manifest, RawManifest, parse
 from kstore.signing.gpg import find_program
 from kstore.store import Store
 from tests.support.cli import run
+from tests.support.dockertars import dump, legacy_docker, tar_of
 from tests.support.faultserver import FaultServer, make_certificate
 from tests.support.images import random_image, write_oci_layout
 from tests.support.sigstorekeys import key_pair
@@ -129,6 +131,30 @@ def test_what_an_image_says_of_itself_is_no_instruction(tmp_path: Path) -> None:
     assert run("--root", root, "rmi", "evil").code == 0, "it does not protect itself"
     left = run("--root", root, "images", "-q", "--no-trunc").out
     assert (evil.id in left, IMAGE.id in left) == (False, True)
+
+
+def test_a_layer_is_not_taken_for_another_one_that_claims_the_same_id(tmp_path: Path) -> None:
+    """Docker's first archives call layers by IDs that anybody can write down."""
+    first, other = (random_image(seed, compression="none") for seed in (5, 6))
+    files = legacy_docker({"app:1": first})
+    layers = [name for name in files if name.endswith("layer.tar")]
+    stolen = {
+        name: other.blobs[layer.digest] for name, layer in zip(layers, other.layers, strict=True)
+    }
+    named = json.loads(cast("bytes", files["repositories"]))
+    forged = files | stolen | {"repositories": dump({"evil": named["app"]})}
+    root = tmp_path / "root"
+    for name, content in (("first", files), ("forged", forged)):
+        (tmp_path / name).write_bytes(tar_of(content))
+        assert run("--root", root, "load", "-q", tmp_path / name).code == 0
+    with Store.open(root) as store:
+        for name, image in (("app:1", first), ("evil:1", other)):
+            manifest = parse(store.read_manifest(store.find_image(name).manifest))
+            assert isinstance(manifest, Manifest)
+            assert [layer.digest for layer in manifest.layers] == [
+                layer.digest for layer in image.layers
+            ]
+        assert store.check(deep=True).problems == ()
 
 
 def test_every_attack_that_is_listed_has_tests_and_they_exist() -> None:

@@ -207,6 +207,7 @@ def test_twenty_pulls_of_five_images_on_a_store_under_prune_all_succeed(scene: S
     scene.server.rate = 20 << 20
     images = [random_image(50 + n, layers=4, layer_size=1 << 20) for n in range(5)]
     names = [scene.offer(image, f"n{n}") for n, image in enumerate(images)]
+    Store.open(scene.root).close()  # else the prune may come before there is a store
     with contextlib.ExitStack() as stack:
         processes = [
             (stack.enter_context(pulling(scene.root, names[n % 5])), images[n % 5])

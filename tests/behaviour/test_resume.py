@@ -22,8 +22,9 @@ from kstore.store.partials import Part
 from tests.support.cli import Result, run
 from tests.support.dockerregistry import DockerRegistry
 from tests.support.faultserver import Fault, FaultServer
+from tests.support.forkserver import ForkServer
 from tests.support.images import TestImage, random_image
-from tests.support.pulls import held, pull, pulling, wait_until
+from tests.support.pulls import dying_at, held, pull, pulling, wait_until
 from tests.support.stores import put_image
 
 PATH = "team/app"
@@ -145,15 +146,15 @@ def test_a_pull_killed_again_and_again_still_ends(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_a_pull_killed_at_forty_random_moments_fetches_hardly_more_than_the_image(
+def test_a_pull_killed_at_forty_random_places_fetches_hardly_more_than_the_image(
     scene: Scene,
 ) -> None:
     chance = random.Random(40)
     scene.server.rate = 1 << 20
-    for _ in range(40):
-        with pulling(scene.root, scene.name) as running:
-            time.sleep(chance.uniform(0.05, 0.7))
-            running.send(signal.SIGKILL)
+    with ForkServer() as forks:
+        words = ("--root", scene.root, "pull", "-q", "--tls-verify=false", scene.name)
+        for place in sorted(chance.randrange(scene.size) for _ in range(40)):
+            assert forks.run(*words, prelude=dying_at(place)).code == -signal.SIGKILL
     scene.server.rate = None
     scene.check_pulled(scene.pull())
     assert scene.server.sent < 1.1 * scene.size + len(image().config)

@@ -7,7 +7,10 @@ looks; after any other it knows.  What anybody finds to be otherwise is a violat
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kstore.store import Store
+from kstore.store.catalog import Writer
 from tests.support.faultserver import FaultServer
 from tests.support.forkserver import ForkServer
 from tests.support.images import TestImage, random_image
-from tests.support.stores import named
+from tests.support.stores import listing, named
 
 __all__ = ["CrowdReport", "crowd"]
 
@@ -30,10 +34,15 @@ _KILLED = -9
 
 @dataclass(slots=True)
 class CrowdReport:
-    """What a crowd did: commands by name, how many were killed, and what was wrong."""
+    """What a crowd did: commands by name, how many were killed, and what was wrong.
+
+    ``sent``, ``least``: bytes of blobs that were sent to it, and of those that it has in the end.
+    """
 
     commands: Counter[str] = field(default_factory=Counter)
     killed: int = 0
+    sent: int = 0
+    least: int = 0
     violations: list[str] = field(default_factory=list)
 
 
@@ -42,26 +51,42 @@ def _images() -> list[TestImage]:
     return [random_image(n % 3, layers=3, layer_size=9000, labels={"n": str(n)}) for n in range(9)]
 
 
-def crowd(root: Path, *, seed: int, workers: int, rounds: int, death: float) -> CrowdReport:
-    """Let ``workers`` do ``rounds`` commands each; one in ``1 / death`` commands is killed."""
+def crowd(
+    root: Path,
+    *,
+    seed: int,
+    workers: int,
+    death: float,
+    rounds: int | None = None,
+    seconds: float = math.inf,
+    removing: bool = True,
+) -> CrowdReport:
+    """Let ``workers`` do ``rounds`` commands each, or as many as they can in some seconds.
+
+    One in ``1 / death`` commands is killed.  Without ``removing`` nobody takes away what others
+    may pull again, and a blob takes so long that others want it meanwhile.
+    """
     report, images = CrowdReport(), _images()
     Store.open(root).close()
     with ExitStack() as stack:
         server = stack.enter_context(FaultServer())
+        server.rate = None if removing else 60_000  # bytes a second, of each blob
         for number, image in enumerate(images):
-            for data in image.blobs.values():
-                server.add_blob(data, "team/app")
-            server.add_manifest(image.raw.data, image.raw.media_type, "team/app", f"v{number}")
+            server.offer(image, tag=f"v{number}")
         members = [
             _Worker(
                 number, root, server, stack.enter_context(ForkServer()), images, seed, death, report
             )
             for number in range(workers)
         ]
+        end = time.monotonic() + seconds
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda worker: worker.work(rounds), members))
+            list(pool.map(lambda worker: worker.work(rounds, end, removing), members))
         for member in members:
             report.violations += member.differences()
+        report.sent = server.sent
+    blobs = {digest.hex: len(data) for image in images for digest, data in image.blobs.items()}
+    report.least = sum(blobs.get(name, 0) for name in listing(root / "blobs" / "sha256"))
     report.violations += _settled(root)
     return report
 
@@ -101,13 +126,16 @@ class _Worker:
         self._names: dict[str, int] = {}
         self._count = 0
 
-    def work(self, rounds: int) -> None:
+    def work(self, rounds: int | None, end: float, removing: bool) -> None:
+        """``rounds`` commands, none of which begins after ``end`` (of the monotonic clock)."""
         acts: list[Callable[[], None]] = [
             *([self._pull] * 4),
-            *([self._tag, self._tag, self._rmi, self._rmi, self._untag]),
-            *([self._push, self._prune, self._images, self._check]),
+            *([self._tag, self._tag, self._push, self._images, self._check]),
+            *([self._rmi, self._rmi, self._untag, self._prune] if removing else []),
         ]
-        for _ in range(rounds):
+        for _ in itertools.count() if rounds is None else range(rounds):
+            if time.monotonic() > end:
+                return
             self._chance.choice(acts)()
 
     # ---- the commands
@@ -194,6 +222,10 @@ class _Worker:
 
     def _look(self, name: str, wanted: int | None) -> None:
         """After a command on ``name`` was killed: it has the old meaning or the wanted one."""
+        # A writer that died between its last byte and the word that it is the last one has done
+        # nothing yet for who reads, and all of it if the log is read anew: the next one decides.
+        with Store.open(self._root) as store, store._session.write() as db:
+            Writer(db).bump_generation()
         old, now = self._names.get(name), self._meaning(name)
         if now not in (old, wanted):
             self._wrong(f"{name} means {now}, neither {old} nor {wanted}")

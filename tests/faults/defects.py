@@ -80,12 +80,12 @@ def at_once(writer, candidates):
 
 Session.__init__, removal.delete_unused_blobs = remember, at_once
 """
-_NO_OBJECT_LOCK = """
+_NO_LOCK = """
 from kstore.store.locks import HeldLock, LockClass, LockFile
 try_lock = LockFile.try_lock
 
 def without(self, kind, key=0, *, shared=False):
-    if kind is LockClass.OBJECT:
+    if kind is LockClass.{kind}:
         return HeldLock(None)
     return try_lock(self, kind, key, shared=shared)
 
@@ -141,7 +141,8 @@ DEFECTS = {
     "blobs are written in place": _BLOB_IN_PLACE,
     "rows before files": _ROW_FIRST,
     "files are removed before rows": _FILES_FIRST,
-    "no object lock": _NO_OBJECT_LOCK,
+    "no object lock": _NO_LOCK.format(kind="OBJECT"),
+    "no lock of the writer": _NO_LOCK.format(kind="WRITER"),
     "no lease": _NO_LEASE,
     "no second look before a removal": _NO_SECOND_LOOK,
     "reading waits for writers": _LOCK_OF_WRITER_FOR_READING,

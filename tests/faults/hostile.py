@@ -16,8 +16,10 @@ from typing import Any
 
 from kstore import mediatypes as mt
 from kstore.digest import Digest
+from kstore.formats.archive import MAX_ENTRIES
 from tests.support.dockertars import Files, Link, modern_docker, tar_of
 from tests.support.images import random_image
+from tests.support.tarheaders import block
 
 __all__ = ["ARCHIVES", "MANIFESTS", "OFFERED", "Archive"]
 
@@ -94,10 +96,11 @@ def _entry(**changes: Any) -> Callable[[], bytes]:
 
 
 def _special(kind: bytes, name: str = "special", link: str = "") -> Callable[[], bytes]:
-    """The archive with a device, a pipe or the like in it."""
+    """The archive with a device, a pipe or the like in it, in the place of the file ``name``."""
 
     def make() -> bytes:
-        output = io.BytesIO(tar_of(_files()))
+        files = {other: content for other, content in _files().items() if other != name}
+        output = io.BytesIO(tar_of(files))
         with tarfile.open(fileobj=output, mode="a") as tar:
             info = tarfile.TarInfo(name)
             info.type, info.linkname, info.mode = kind, link, 0o4777
@@ -154,8 +157,24 @@ def _nested(depth: int) -> Callable[[], bytes]:
     return make
 
 
+def _itself() -> bytes:
+    """An index whose only member has its own name, which no index can know."""
+    files = _files()
+    del files["manifest.json"]
+    member = {"mediaType": mt.OCI_INDEX, "digest": str(_OTHER), "size": 0}
+    index = {"schemaVersion": 2, "mediaType": mt.OCI_INDEX, "manifests": [member]}
+    member["size"] = len(json.dumps(index)) + 2  # this number has two digits more than 0
+    files[f"blobs/sha256/{_OTHER.hex}"] = files["index.json"] = json.dumps(index).encode()
+    return tar_of(files)
+
+
 def _twice(name: str, content: bytes) -> Callable[[], bytes]:
     return lambda: tar_of([*_files().items(), (name, content)])
+
+
+def _crowded() -> bytes:
+    """As many members as are allowed and one more, none of which has content."""
+    return block(b"6") * (MAX_ENTRIES + 1) + bytes(1024)
 
 
 def _bomb() -> bytes:
@@ -180,6 +199,19 @@ ARCHIVES: dict[str, Archive] = {
     "a config that is an absolute link": Archive(_changed(CONFIG=Link("/etc/passwd"))),
     "a config that is a hard link out": Archive(_changed(CONFIG=Link("/etc/passwd", hard=True))),
     "a hard link to nothing": Archive(_changed(LAYER=Link("nothing", hard=True))),
+    "a hard link up": Archive(_changed(LAYER=Link("../../../etc/passwd", hard=True))),
+    "a hard link to where the command runs": Archive(
+        _changed(LAYER=Link("pyproject.toml", hard=True))
+    ),
+    "a hard link to a link out": Archive(
+        _changed(LAYER=Link("x/y/z", hard=True), **{"x/y/z": Link("../../../../etc/passwd")})
+    ),
+    "links that lead out together": Archive(
+        _changed(
+            LAYER=Link("a/b/escape/etc/passwd", hard=True),
+            **{"a/b/c/up": Link("../.."), "a/b/escape": Link("c/up/../..")},
+        )
+    ),
     "links in a circle": Archive(_changed(LAYER=Link("circle"), circle=Link(_LAYER))),
     "a list that is a link out": Archive(
         _changed(**{"manifest.json": Link("/etc/passwd"), "index.json": None})
@@ -188,6 +220,8 @@ ARCHIVES: dict[str, Archive] = {
     "a character device": Archive(_special(tarfile.CHRTYPE), _FINE),
     "a pipe": Archive(_special(tarfile.FIFOTYPE), _FINE),
     "a pipe for a blob": Archive(_special(tarfile.FIFOTYPE, "blobs/sha256/" + "0" * 64), _FINE),
+    "a block device for a layer": Archive(_special(tarfile.BLKTYPE, _LAYER)),
+    "a directory for a layer": Archive(_special(tarfile.DIRTYPE, _LAYER)),
     "a directory for the list": Archive(_special(tarfile.DIRTYPE, "manifest.json"), _BAD | _FINE),
     # the same thing twice, or something else
     "two lists": Archive(_twice("manifest.json", b"[]")),
@@ -217,6 +251,7 @@ ARCHIVES: dict[str, Archive] = {
         _indexed(lambda index: index.update(manifests=_MANY * 100_000))
     ),
     "an index in an index a hundred deep": Archive(_nested(100)),
+    "an index that names itself": Archive(_itself),
     "another version of the layout": Archive(
         _changed(**{"oci-layout": b'{"imageLayoutVersion":"9.9.9"}', "manifest.json": None}),
         frozenset({6}),
@@ -232,6 +267,8 @@ ARCHIVES: dict[str, Archive] = {
     "foreign addresses": Archive(_entry(urls=["http://127.0.0.1:1/x"]), _BAD | _FINE),
     # the tar itself
     "cut in the middle": Archive(lambda: tar_of(_files())[:3000]),
+    "more files than any image has": Archive(_crowded),
+    "a name in another alphabet than utf-8": Archive(_extra("caf\udce9"), _FINE),
     "cut before its end": Archive(lambda: tar_of(_files()).rstrip(b"\0")),
     "something behind its end": Archive(lambda: tar_of(_files()) + b"junk" * 200),
     "a wrong checksum": Archive(lambda: b"x" + tar_of(_files())[1:]),

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Event", "events_of", "order_violations"]
+from kstore.store.locks import LockClass
+
+__all__ = ["LOCKING", "Event", "events_of", "order_violations"]
 
 _CALL = re.compile(r"\d+ +(?P<call>[a-z_0-9]+)\((?P<rest>.*)")
 _DESCRIPTOR = re.compile(r"\d+<(?P<path>[^>]*)>")
@@ -19,6 +21,13 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _WRITES = {"write", "pwrite64", "writev", "pwritev", "sendfile", "ftruncate", "fallocate"}
 _SYNCS = {"fsync", "fdatasync"}
 _DATABASE = "db/kstore.db"
+_ON_DESCRIPTOR = re.compile(r"\d+ +(\w+)\((\d+)<([^>]*)>(.*)")
+#: Where the lock begins that only one has who writes: the writer's of the store, and the one with
+#: which SQLite merges the log when nobody else has the database open.
+_ALONE = {"locks": LockClass.WRITER << 56, "db/kstore.db": (1 << 30) + 2}
+_DATABASE_FILES = ("db/kstore.db", "db/kstore.db-wal")
+#: The calls that show who holds which lock.
+LOCKING = "fcntl,close"
 _WRITING = re.compile(r"O_CREAT|O_WRONLY|O_RDWR|O_TRUNC")
 
 
@@ -61,7 +70,8 @@ def order_violations(
 ) -> Iterator[str]:
     """What is in the wrong order in the trace of a whole command that succeeded.
 
-    Files are written nowhere but in the store and below ``outside``.
+    The trace holds ``LOCKING``, too.  Files are written nowhere but in the store and below
+    ``outside``.
     """
     events = events_of(trace, root)
     for position, event in enumerate(events):
@@ -87,6 +97,25 @@ def order_violations(
     rows = [n for n, event in enumerate(events) if _is_sync(event, "db/kstore.db-wal")]
     if said and rows and rows[0] > said[0]:
         yield "standard output speaks before the rows are durable"
+    yield from _unlocked_writes(trace, root)
+
+
+def _unlocked_writes(trace: Sequence[str], root: Path) -> Iterator[str]:
+    """Who writes to the database holds the writer's lock, or is the last one to close it."""
+    held: dict[str, str] = {}  # descriptors of locks, to the file
+    for line in trace:
+        match = _ON_DESCRIPTOR.match(line)
+        if match is None or "= -1 E" in line:
+            continue
+        call, descriptor, path, rest = match.groups()
+        path = path.removeprefix(f"{root}/")
+        if call == "close":
+            held.pop(descriptor, None)
+        elif call == "fcntl":
+            if "F_WRLCK" in rest and f"l_start={_ALONE.get(path)}," in rest:
+                held[descriptor] = path
+        elif call in _WRITES and path in _DATABASE_FILES and not held:
+            yield f"{path} is written without the writer's lock"
 
 
 def _blob_violations(

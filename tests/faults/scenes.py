@@ -165,10 +165,7 @@ class Scene:
     def _build(self) -> None:
         self.rootfs.write_bytes(layer_tar({"etc/motd": b"hello" * 500, "bin/true": b"x" * 9000}))
         write_oci_layout(self.layout, {"v1": random_image(3)})
-        offered = random_image(2, layer_size=20_000)  # enough to be resumed
-        for data in offered.blobs.values():
-            self.server.add_blob(data, "team/app")
-        self.server.add_manifest(offered.raw.data, offered.raw.media_type, "team/app", "v1")
+        self.server.offer(random_image(2, layer_size=20_000))  # enough to be resumed
         for data in random_image(4).blobs.values():
             self.server.add_blob(data, "team/origin")
         other = self._directory / "other"

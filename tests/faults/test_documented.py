@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.faults.figures import PARTS, replaced
 from tests.faults.hostile import ARCHIVES
 from tests.faults.races import RACES
 from tests.faults.scenes import FETCHES, OPERATIONS, REPAIRS
@@ -63,7 +64,7 @@ def test_every_cell_is_a_test_or_a_dash() -> None:
     lines = [line for line in tables.splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     columns = {len(row) for row in rows}
-    assert columns == {2, 5, 7}
+    assert columns == {2, 5, 6, 7}
     cells = [cell for row in rows for cell in row[1:] if any("`" in other for other in row)]
     assert [cell for cell in cells if cell != "-" and not cell.startswith("`")] == []
 
@@ -75,3 +76,13 @@ def test_every_parameter_in_the_tables_is_one_and_all_are_there() -> None:
         used[short].add(tried)
     for short in set(TRIED_WITH) - {"archive"}:
         assert used[short] == TRIED_WITH[short], f"not in the tables: {short}"
+
+
+def test_every_figure_has_a_place_and_takes_no_other_ones() -> None:
+    text = TEXT
+    for part in PARTS:
+        text = replaced(text, part, [f"measured: {part}"])
+    for part in PARTS:
+        assert text.count(f"measured: {part}\n") == 1
+    assert text.partition("## Figures")[0] == TEXT.partition("## Figures")[0]
+    assert text.partition("## What is not")[2] == TEXT.partition("## What is not")[2]

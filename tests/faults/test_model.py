@@ -189,9 +189,7 @@ class Commands(RuleBasedStateMachine):
 def machine() -> Iterator[type[Commands]]:
     with fast_directory() as directory, FaultServer() as server, ForkServer() as forks:
         for number, image in enumerate(IMAGES):
-            for data in image.blobs.values():
-                server.add_blob(data, "team/app")
-            server.add_manifest(image.raw.data, image.raw.media_type, "team/app", f"v{number}")
+            server.offer(image, tag=f"v{number}")
         Commands.server, Commands.forks, Commands.directory = server, forks, directory
         yield Commands
 

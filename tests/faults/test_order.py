@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.orders import events_of, order_violations
+from tests.faults.orders import LOCKING, events_of, order_violations
 from tests.faults.scenes import FETCHES, OPERATIONS, REPAIRS, Operation, Scene
 from tests.faults.sweeps import CALLS
 
@@ -24,7 +24,7 @@ def test_what_is_announced_is_durable_and_nothing_is_written_in_place(
 ) -> None:
     with scene.place() as place:
         operation.prepare(place)
-        run = operation.run(place, trace=CALLS)
+        run = operation.run(place, trace=f"{CALLS},{LOCKING}")
         assert run.code == 0, run.err
         assert list(order_violations(run.trace, place.root, [place.outside])) == []
 

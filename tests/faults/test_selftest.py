@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.faults.defects import DEFECTS
-from tests.faults.orders import order_violations
+from tests.faults.orders import LOCKING, order_violations
 from tests.faults.races import RACES
 from tests.faults.scenes import OPERATIONS, REPAIRS, Scene
 from tests.faults.sweeps import CALLS, sweep
@@ -22,7 +22,7 @@ def _by_order(name: str, scene: Scene, _: ForkServer, prelude: str) -> Sequence[
     operation = _OPERATIONS[name]
     with scene.place() as place:
         operation.prepare(place)
-        run = operation.run(place, trace=CALLS, prelude=prelude)
+        run = operation.run(place, trace=f"{CALLS},{LOCKING}", prelude=prelude)
         return list(order_violations(run.trace, place.root, [place.outside]))
 
 
@@ -47,6 +47,7 @@ FINDERS: tuple[tuple[str, Callable[..., Sequence[str]], str], ...] = (
     ("files are removed before rows", _by_order, "rmi"),
     ("files are removed before rows", _by_death, "rmi"),
     ("no object lock", _by_race, "prune between name and row"),
+    ("no lock of the writer", _by_order, "tag"),
     ("no lease", _by_race, "prune between blobs and image"),
     ("no second look before a removal", _by_race, "pull between look and removal"),
     ("reading waits for writers", _by_race, "listing during a commit"),

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kstore.store import Store
+from tests.faults.scenes import ROOT, Scene, fast_directory
+from tests.support.forkserver import ForkServer, Run
 from tests.support.images import random_image
-from tests.support.scripts import command, environment, finished
+from tests.support.scripts import command, environment, read_line, started
 from tests.support.stores import listing, named, put_image
 
 # Dies before the Nth step that makes something durable or visible; prints the steps if N is 0.
 DYING = """
-    import os, signal, sys
+    import os, signal
     from pathlib import Path
     from kstore.store import Store
     from tests.support.images import random_image
     from tests.support.stores import named, put_image
 
-    root, verb, die_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    root, verb, die_at = Path({root!r}), {verb!r}, {at}
     steps = 0
 
     def step(*ignored):
@@ -48,14 +51,11 @@ DYING = """
         elif verb == "prune":
             store.untag(named("x"))
             store.prune(lease_grace=0, all_unused_partials=True)
-    print(steps)
+    print(steps, flush=True)
+    os._exit(0)
 """
 
-
-ROOT = [
-    "ballast", "blobs", "containers", "db", "index.json", "ingest", "locks", "oci-layout",
-    "quarantine", "staging", "trash",
-]  # fmt: skip
+VERBS = ("pull", "remove", "prune")
 
 
 def prepare(root: Path) -> None:
@@ -65,18 +65,11 @@ def prepare(root: Path) -> None:
         store.untag(named("y"))
 
 
-def die(root: Path, verb: str, at: int) -> None:
-    process = subprocess.run(
-        command(DYING, str(root), verb, str(at)),
-        env=environment(),
-        capture_output=True,
-        timeout=30,
-        check=False,
-    )
-    assert process.returncode == -9, process.stderr.decode()
+def attempt(forks: ForkServer, root: Path, verb: str, at: int = 0) -> Run:
+    return forks.run(prelude=DYING.format(root=str(root), verb=verb, at=at))
 
 
-def examine(root: Path, verb: str) -> None:
+def examine(root: Path, forks: ForkServer) -> None:
     """What holds after any crash: nothing is damaged, and pruning leaves no garbage."""
     with Store.open(root) as store:
         report = store.check(deep=True)
@@ -88,37 +81,67 @@ def examine(root: Path, verb: str) -> None:
         store.prune(lease_grace=0, all_unused_partials=True, only_images=())
         assert store.check(deep=True).problems == ()
         assert listing(root / "ingest") == []
-        assert listing(root) == ROOT
-    finished(DYING, str(root), "pull", "0")  # the next attempt succeeds
+        assert listing(root) == [name for name in ROOT if name != "provenance"]  # of nothing here
+    again = attempt(forks, root, "pull")
+    assert again.code == 0, again
     with Store.open(root) as store:
         assert store.find_image("x").image.id == random_image(2).id
         assert store.check(deep=True).problems == ()
 
 
-def steps_of(root: Path, verb: str) -> int:
-    prepare(root)
-    return int(finished(DYING, str(root), verb, "0"))
+def crash_and_examine(verb: str, forks: ForkServer, every: Callable[[int], int]) -> None:
+    """Die at the first step, and from there on at each one that is ``every(steps)`` later."""
+    with fast_directory() as directory:
+        prepare(directory / "whole")
+        steps = int(attempt(forks, directory / "whole", verb).out)
+        assert steps > 10
+        for at in range(1, steps + 1, every(steps)):
+            root = directory / str(at)
+            prepare(root)
+            assert attempt(forks, root, verb, at).code == -9
+            examine(root, forks)
 
 
-@pytest.mark.parametrize("verb", ["pull", "remove", "prune"])
-def test_a_crash_at_some_steps_damages_nothing(verb: str, tmp_path: Path) -> None:
-    steps = steps_of(tmp_path / "whole", verb)
-    assert steps > 10
-    for at in range(2, steps + 1, max(steps // 4, 1)):
-        root = tmp_path / str(at)
-        prepare(root)
-        die(root, verb, at)
-        examine(root, verb)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_crash_at_some_steps_damages_nothing(verb: str, second_fork_server: ForkServer) -> None:
+    crash_and_examine(verb, second_fork_server, lambda steps: max(steps // 4, 1))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["pull", "remove", "prune"])
-def test_a_crash_at_every_step_damages_nothing(verb: str, tmp_path: Path) -> None:
-    for at in range(1, steps_of(tmp_path / "whole", verb) + 1):
-        root = tmp_path / str(at)
-        prepare(root)
-        die(root, verb, at)
-        examine(root, verb)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_crash_at_every_step_damages_nothing(verb: str, second_fork_server: ForkServer) -> None:
+    crash_and_examine(verb, second_fork_server, lambda steps: 1)
+
+
+HOLDER = """
+    import sys, time
+    from pathlib import Path
+    from kstore.store import Store
+
+    with Store.open(Path(sys.argv[1])) as store:
+        store.images()
+        print("open", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.peer
+def test_the_next_change_decides_what_a_killed_one_has_done(
+    scene: Scene, require_program: Callable[[str], str]
+) -> None:
+    """Its last bytes may stand in the log without a word in the shared memory that they do."""
+    require_program("strace")
+    for number in (1, 2, 3):
+        with scene.place() as place, started(HOLDER, str(place.root)) as holder:
+            assert read_line(holder) == "open"
+            inject = f"fdatasync:signal=SIGKILL:when={number}"
+            assert scene.forks.run("--root", place.root, "untag", "also", inject=inject).code == -9
+            assert scene.forks.run("--root", place.root, "tag", "app", "new").code == 0
+            decided = place.state()
+            holder.kill()  # so that the log is read anew
+            holder.wait()
+            assert place.state() == decided
+            assert place.violations() == []
 
 
 def test_a_crash_while_the_store_is_made_is_no_trouble(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_a_fault_at_some_calls_leaves_the_old_state_or_the_new_one(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200 if _EVERY else 120)
 @_tries
 def test_a_fault_at_any_call_leaves_the_old_state_or_the_new_one(
     operation: Operation, fault: str, scene: Scene

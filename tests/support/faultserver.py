@@ -5,6 +5,7 @@
     with FaultServer() as server:
         blob = server.add_blob(b"...", path="team/app")            # -> Descriptor
         raw = server.add_manifest(b"{...}", MEDIA_TYPE, path="team/app", tag="v1")
+        name = server.offer(random_image(1))                        # all of an image
         server.fault(Fault(reset_after=1000), "GET", "/blobs/")     # the next one only
         server.fault(Fault(status=503), "GET", "/manifests/", times=2)
         server.auth = Bearer(user=("ann", "secret"), uses=3)
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from tests.support.images import TestImage
 from tests.support.memoryregistry import Answer, Basic, Bearer, MemoryRegistry, Recorded
 
 __all__ = [
@@ -159,6 +161,13 @@ class FaultServer(MemoryRegistry):
         self._server.hang_up()
         self._server.server_close()
         self._thread.join(10)
+
+    def offer(self, image: TestImage, path: str = "team/app", tag: str = "v1") -> str:
+        """Have an image; the name to pull it by."""
+        for data in image.blobs.values():
+            self.add_blob(data, path)
+        self.add_manifest(image.raw.data, image.raw.media_type, path, tag)
+        return f"{self.host}/{path}:{tag}"
 
     def fault(self, fault: Fault, method: str, target: str = "", times: int = 1) -> None:
         """Let the next ``times`` fitting requests suffer ``fault``."""

@@ -29,16 +29,16 @@ from kstore.digest import Digest
 from kstore.store.partials import Part
 from tests.support.cli import Result, environment
 
-__all__ = ["STALL_SECONDS", "Pull", "held", "pull", "pulling", "wait_until"]
+__all__ = ["STALL_SECONDS", "Pull", "dying_at", "held", "pull", "pulling", "wait_until"]
 
 #: Seconds after which these processes take another one that fetches the same blob for stuck.
 STALL_SECONDS = 1.0
 _LIMIT = 30.0
 
 _PROGRAM = f"""
-import dataclasses, os, signal, sys
+import dataclasses, os, sys
 from kstore import app
-from kstore.store import ingest, lanes
+from kstore.store import lanes
 
 lanes.STALL_SECONDS = {STALL_SECONDS}
 as_usual = app.App.registry_settings
@@ -51,21 +51,29 @@ def hasty(self, options):
     )
 
 app.App.registry_settings = hasty
-
-DIE_AT = int(os.environ.get("KSTORE_TEST_DIE_AT", "0"))
-if DIE_AT:
-    write = ingest.Ingest.write
-
-    def write_and_die(self, view):
-        write(self, view)
-        if self.offset >= DIE_AT:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    ingest.Ingest.write = write_and_die
+exec(os.environ["KSTORE_TEST_PRELUDE"])
 
 from kstore.cli.main import main
 sys.exit(main())
 """
+
+_DYING = """
+import os, signal
+from kstore.store.ingest import Ingest
+write = Ingest.write
+
+def write_and_die(self, view):
+    write(self, view)
+    if self.offset >= {size}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Ingest.write = write_and_die
+"""
+
+
+def dying_at(size: int) -> str:
+    """Python that lets a process kill itself as soon as a download has so many bytes."""
+    return _DYING.format(size=size)
 
 
 class Pull:
@@ -105,7 +113,7 @@ def pulling(
             [*command, "--progress", progress, *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=messages,
-            env=environment({"KSTORE_TEST_DIE_AT": str(die_at or 0)}),
+            env=environment({"KSTORE_TEST_PRELUDE": "" if die_at is None else dying_at(die_at)}),
             # The test runner may itself have been started with the signal ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         ) as process,

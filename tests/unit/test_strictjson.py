@@ -150,13 +150,20 @@ def test_nesting_is_limited(opening: str, closing: str) -> None:
     assert "nested deeper than 64" in refusal(opening * (levels + 1) + "1" + closing * (levels + 1))
 
 
+def test_nesting_is_counted_beside_much_that_is_flat() -> None:
+    assert read(FLAT + "[" * (MAX_DEPTH - 1) + "]" * MAX_DEPTH)
+    assert "nested deeper than 64" in refusal(FLAT + "[" * MAX_DEPTH + "]" * (MAX_DEPTH + 1))
+
+
 def test_brackets_side_by_side_or_inside_texts_are_not_nesting() -> None:
     value: list[object] = [*[{"a": []}] * 1000, "[" * 100, '\\"[[{{' * 100, "\\"]
     assert read(json.dumps(value)) == value
 
 
-def test_deep_nesting_cannot_hide_behind_a_text() -> None:
-    assert "nested deeper" in refusal(r'["\\", "\"", ' + "[" * 100)
+@pytest.mark.parametrize("before", [r'["\\", "\"", ', '["' + "]" * 200 + '", '])
+@pytest.mark.parametrize("after", ["", "1" + "]" * 101])
+def test_deep_nesting_cannot_hide_behind_a_text(before: str, after: str) -> None:
+    assert "nested deeper" in refusal(before + "[" * 100 + after)
 
 
 def test_the_cap_is_on_bytes_and_inclusive() -> None:
@@ -190,6 +197,7 @@ FLAT = "[" + "[]," * MAX_DEPTH  # enough brackets to have their depth looked at,
 HOSTILE: dict[str, Callable[[int], str]] = {
     "open lists": lambda n: "[" * n,
     "closed lists": lambda n: "]" * n,
+    "lists opened and closed": lambda n: "[" * (n // 2) + "]" * (n // 2),
     "flat lists": lambda n: fill(n, lambda _: "[],", "[", "0]"),
     "flat objects": lambda n: fill(n, lambda _: "{},", "[", "0]"),
     "quotes": lambda n: '"' * n,

@@ -6,7 +6,7 @@ import re
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.options import container_argument
 from kstore.cli.session import Session, pass_session
 
@@ -25,7 +25,7 @@ _MODE = re.compile(r"[0-7]{1,5}", re.ASCII)
     ),
 )
 @container_argument()
-@click.argument("sources", metavar="SRC...", nargs=-1, required=True, type=click.Path())
+@click.argument("sources", metavar="SRC...", nargs=-1, required=True, type=PathType())
 @click.argument("destination", metavar="DST")
 @click.option("--chown", metavar="UID[:GID]", help="Owner of what is added; root otherwise")
 @click.option("--chmod", metavar="MODE", help="Mode of what is added, octal; as it is otherwise")

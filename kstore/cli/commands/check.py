@@ -74,6 +74,8 @@ def command(
     """
     if sources and not repair:
         raise click.UsageError("--from says where a repair looks, and goes with --repair")
+    if as_json and form not in (None, "json"):
+        raise click.UsageError("--json is --format json, and another --format cannot be meant")
     shape = Form("json" if as_json else form)
     session.on_interrupt = "the check is not finished; what was repaired stays so"
     checking = _Checking(session, deep, max_time)

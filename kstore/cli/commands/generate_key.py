@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.errors import InvalidInputError
@@ -30,7 +30,7 @@ __all__ = ["command"]
 @click.option(
     "--passphrase-file",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(path_type=Path, dir_okay=False),
     help="The passphrase is the first line of FILE",
 )
 @click.option("--plain", is_flag=True, help="Do not encrypt the private key (PKCS #8 in PEM)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,7 @@ from kstore.cli.options import filter_option, image_argument, no_trunc_option
 from kstore.cli.output import write, write_table
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import NONE, human_age, human_size, short_id
+from kstore.values import dataclass
 
 if TYPE_CHECKING:
     from kstore.operations.images import ImageSummary

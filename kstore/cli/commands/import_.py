@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.options import SizeType, platform_option, quiet_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
@@ -33,7 +33,7 @@ __all__ = ["command"]
         ("""kstore import -c 'CMD=["/bin/sh"]' -c ENV=LANG=C rootfs.tar base""", "with settings"),
     ),
 )
-@click.argument("source", metavar="FILE|DIR|URL|-", type=click.Path(allow_dash=True))
+@click.argument("source", metavar="FILE|DIR|URL|-", type=PathType(allow_dash=True))
 @click.argument("name", required=False)
 @click.option(
     "-c",
@@ -56,7 +56,7 @@ __all__ = ["command"]
 @click.option(
     "--cert-dir",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=PathType(path_type=Path, file_okay=False, exists=True),
     help="Directory with authorities (*.crt) to trust for a URL as well",
 )
 @platform_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.options import progress_option, quiet_option, with_referrers_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FILE = click.Path(path_type=Path, allow_dash=True)
+_FILE = PathType(path_type=Path, allow_dash=True)
 
 
 @declare(

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 from kstore.digest import ALGORITHMS
@@ -22,7 +22,7 @@ __all__ = ["command"]
         ("kstore inspect --raw docker://busybox | kstore manifest-digest -", "through a pipe"),
     ),
 )
-@click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
+@click.argument("file", metavar="FILE|-", type=PathType(allow_dash=True))
 @click.option(
     "--algorithm",
     type=click.Choice(tuple(ALGORITHMS)),

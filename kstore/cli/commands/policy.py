@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kstore.cli.formatting import Form, format_option
-from kstore.cli.grammar import Entry, LazyGroup, declare
+from kstore.cli.grammar import Entry, LazyGroup, PathType, declare
 from kstore.cli.output import write, write_table
 from kstore.cli.session import Session, pass_session
 from kstore.cli.text import printable
@@ -25,7 +25,7 @@ _FIELDS = ("Image", "File", "Section", "Transport", "Scope", "Passed", "Requirem
 _policy_option = click.option(
     "--policy",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(path_type=Path, dir_okay=False),
     help="The trust policy, if not this machine's policy.json",
 )
 
@@ -133,7 +133,7 @@ def _show_one(session: Session, trust: FilePolicy, name: str, shape: Form) -> No
     "--signed-by",
     "gpg_keys",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(path_type=Path, dir_okay=False),
     multiple=True,
     help="Trust what a GPG key of FILE signed under its own name; may be repeated",
 )
@@ -141,7 +141,7 @@ def _show_one(session: Session, trust: FilePolicy, name: str, shape: Form) -> No
     "--sigstore-signed-by",
     "sigstore_keys",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(path_type=Path, dir_okay=False),
     multiple=True,
     help="The same with a sigstore public key",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.options import (
     CompressionType,
     image_argument,
@@ -46,7 +46,7 @@ _FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
     "-o",
     "--output",
     metavar="FILE|DIR",
-    type=click.Path(allow_dash=True, readable=False),
+    type=PathType(allow_dash=True, readable=False),
     default="-",
     help="Where to; standard output without it",
 )

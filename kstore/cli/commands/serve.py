@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.options import quiet_option
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
@@ -40,7 +40,7 @@ __all__ = ["command"]
 @click.option(
     "--htpasswd",
     metavar="FILE",
-    type=click.Path(path_type=Path, readable=False),  # who reads it says it better
+    type=PathType(path_type=Path, readable=False),  # who reads it says it better
     help="Users and passwords, as Apache's htpasswd writes them",
 )
 @click.option("--insecure-no-auth", is_flag=True, help="Let everybody in, also from other machines")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
 
 __all__ = ["command"]
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = PathType(path_type=Path, dir_okay=False)
 
 
 @declare(

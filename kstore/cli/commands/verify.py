@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kstore.cli.grammar import declare
+from kstore.cli.grammar import PathType, declare
 from kstore.cli.options import image_argument, registry_options
 from kstore.cli.output import write
 from kstore.cli.session import Session, pass_session
@@ -32,7 +32,7 @@ __all__ = ["command"]
     "--key",
     "keys",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(path_type=Path, dir_okay=False),
     multiple=True,
     help="Accept a signature by a key of FILE, which are public keys of GnuPG or one of sigstore,"
     " whatever the policy says (implies --sigstore-attachments); may be repeated",
@@ -40,7 +40,7 @@ __all__ = ["command"]
 @click.option(
     "--policy",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(path_type=Path, dir_okay=False),
     help="Trust policy to go by, instead of this machine's policy.json",
 )
 @registry_options

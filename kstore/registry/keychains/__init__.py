@@ -7,7 +7,7 @@ theirs under the entry point group ``kstore.keychains``; KSTORE_KEYCHAINS says w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kstore.errors import InvalidInputError
@@ -15,6 +15,7 @@ from kstore.registry.credential_programs import CredentialPrograms
 from kstore.registry.credentials import CredentialLookup
 from kstore.registry.settings import RegistrySettings
 from kstore.streams import Cancel
+from kstore.values import dataclass
 
 __all__ = ["ENTRY_POINTS", "Keychain", "KeychainSettings", "open_keychains"]
 

@@ -172,6 +172,35 @@ def test_a_reader_that_goes_away_is_no_noise() -> None:
     assert ended_without_a_reader("--help") == (141, b"")
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("load", ""),
+        ("load", "-i", ""),
+        ("save", "-o", "", "app"),
+        ("import", "", "app"),
+        ("manifest-digest", ""),
+        ("copy", "", "dir:x"),
+        ("copy", "dir:x", ""),
+        ("sync", "", "dir:x"),
+        ("delete", ""),
+        ("pull", "--policy", "", "app"),
+        ("pull", "--authfile", "", "app"),
+        ("push", "--digestfile", "", "app"),
+        ("verify", "--key", "", "app"),
+        ("serve", "--htpasswd", ""),
+        ("policy", "set", "--reject", "--policy", "", "default"),
+        ("--additional-store", "", "images"),
+    ],
+    ids=" ".join,
+)
+def test_an_unset_variable_in_a_script_is_no_name(args: tuple[str, ...], tmp_path: Path) -> None:
+    Store.open(tmp_path / "root").close()
+    result = run("--root", tmp_path / "root", *args)
+    assert (result.code, result.out) == (2, "")
+    assert "name is empty\n" in result.err
+
+
 @pytest.mark.parametrize("form", ["docker-archive", "oci-archive"])
 def test_a_reader_that_has_enough_of_an_archive_is_no_noise(tmp_path: Path, form: str) -> None:
     with Store.open(tmp_path) as store:
@@ -257,7 +286,7 @@ def test_an_empty_root_is_not_the_current_directory(
     monkeypatch.chdir(tmp_path)
     result = run("--root", "", "import", "-")
     assert result.code == 2
-    assert "the name of the directory is empty" in result.err
+    assert "the name is empty" in result.err
     assert list(tmp_path.iterdir()) == []
     assert run("--root", ".", "images").code == 0
 

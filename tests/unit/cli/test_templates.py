@@ -187,6 +187,7 @@ def test_labels_are_found_by_their_exact_key_only() -> None:
         ("{{:= .ID}}", 3, "not understood"),
         ("{{len , .ID}}", 7, "not understood"),
         ("{{index .Names 7}}", 3, "index 7 of a list with 2 items"),
+        ("{{index .Labels .}}", 3, "a map where text is needed"),
         ("{{upper .Size}}", 3, "a number where text is needed"),
         ("{{.Size.Nope}}", 8, "without fields"),
         ("{{range .Size}}{{end}}", 1, "range needs a list"),

@@ -74,13 +74,13 @@ def test_keys_that_nobody_knows_survive(store: Store, box: ContainerRecord) -> N
     path = box.directory / "kstore.json"
     document = json.loads(path.read_bytes())
     document["later"] = {"a": [1]}
-    document["config"]["x-tool"] = [None, 1.5]
+    document["config"]["x-tool"] = [None, 1.5, 2**60 + 1]
     document["config"]["config"] = {"Healthcheck": {"Test": ["NONE"]}, "Labels": None}
     path.write_text(json.dumps(document))
     changed(store, user="me", labels=["a=b"])
     after = json.loads(path.read_bytes())
     assert after["later"] == {"a": [1]}
-    assert after["config"]["x-tool"] == [None, 1.5]
+    assert after["config"]["x-tool"] == [None, 1.5, 2**60 + 1]
     assert after["config"]["config"] == {
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {"a": "b"},

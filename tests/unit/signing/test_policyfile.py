@@ -85,6 +85,9 @@ def without(document: dict[str, Any], key: str) -> dict[str, Any]:
 )
 def test_requirements_are_understood(requirement: Any, expected: Any) -> None:
     assert only(requirement) == expected
+    scopes = {"a.org": [requirement], "b.org": [requirement, GPG]}
+    found = parse({"default": [GPG], "transports": {"docker": scopes}}).transports["docker"]
+    assert dict(found) == {"a.org": (expected,), "b.org": (expected, only(GPG))}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +228,14 @@ BAD: dict[str, Any] = {
 def test_what_is_not_understood_makes_the_file_invalid(what: str) -> None:
     with pytest.raises(InvalidInputError, match=r"^policy\.json is not a(.* valid trust| JSON)"):
         parse(BAD[what])
+
+
+@pytest.mark.parametrize("what", [what for what, bad in BAD.items() if [*bad] == ["default"]])
+def test_every_scope_is_checked_whichever_is_asked_for(what: str) -> None:
+    bad = BAD[what]["default"]
+    scopes = {"b.org": [GPG], "c.org": [GPG, SIG], "d.org": [GPG, SIG], "a.org": bad, "e.org": bad}
+    with pytest.raises(InvalidInputError, match=r"transports\.docker\.'a\.org'"):
+        parse({"default": [GPG], "transports": {"docker": scopes}})
 
 
 @pytest.mark.parametrize(

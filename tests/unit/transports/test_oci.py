@@ -301,11 +301,12 @@ def test_wrong_bytes_do_not_become_a_blob(layout: Path) -> None:
         assert files(layout) == before
 
 
-def test_a_blob_of_the_wrong_size_is_replaced(layout: Path) -> None:
+@pytest.mark.parametrize("size", [5, None], ids=["another size", "the right size"])
+def test_a_blob_of_other_bytes_is_replaced(layout: Path, size: int | None) -> None:
     layer = ONE.layers[0]
     path = layout / "blobs/sha256" / layer.digest.hex
     path.chmod(0o644)
-    path.write_bytes(b"short")
+    path.write_bytes(b"x" * (size or layer.size))
     assert put(oci(layout, ":v2"), ONE)[layer.digest] == "copied"
     assert get(oci(layout, ":v2")).blobs == ONE.blobs
 

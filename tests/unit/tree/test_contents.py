@@ -104,6 +104,28 @@ def test_marks_of_storage_drivers_are_no_files() -> None:
     assert on_top(file("etc/.wh..wh.aufs")) == []
 
 
+_LINKED = layer(
+    directory("usr"), directory("usr/lib"), file("usr/lib/so"), symlink("lib", "usr/lib")
+)
+
+
+@pytest.mark.parametrize(
+    ("member", "base", "changed"),
+    [
+        (file("etc/.wh."), BASE, []),
+        (file("etc/.wh.."), BASE, []),
+        (file("etc/.wh..."), BASE, []),
+        (file(".wh..wh..opq"), BASE, ["D /etc", "D /usr", "D /var"]),
+        (file("lib/.wh.so"), _LINKED, []),
+    ],
+    ids=["no name", "the directory", "its parent", "all", "through a link"],
+)
+def test_an_odd_mark_removes_what_it_names_and_nothing_else(
+    member: Member, base: bytes, changed: list[str]
+) -> None:
+    assert on_top(member, base=base) == changed
+
+
 def test_a_directory_in_the_place_of_a_file_brings_its_files() -> None:
     assert on_top(directory("etc/group"), file("etc/group/a")) == [
         "C /etc/group",
@@ -170,6 +192,28 @@ def test_a_hard_link_has_the_content_of_what_it_links_to() -> None:
     other = stack(layer(file("a", b"2"), hardlink("b", "./a")), hashed=True)
     assert between(linked, copied) == []
     assert between(linked, other) == ["C /a", "C /b"]
+
+
+@pytest.mark.parametrize(
+    ("members", "added"),
+    [
+        ([hardlink("b", "a"), file("a", b"1")], ["A /a", "A /b"]),
+        ([hardlink("b", "nothing")], ["A /b"]),
+        ([file("a"), symlink("l", "a"), hardlink("b", "l")], ["A /a", "A /b", "A /l"]),
+        ([file("a"), hardlink("a/b", "a")], ["A /a", "A /a/b"]),
+    ],
+    ids=["before its target", "without a target", "to a link", "below its target"],
+)
+@pytest.mark.parametrize("hashed", [True, False])
+def test_an_odd_hard_link_is_a_file_all_the_same(
+    members: list[Member], added: list[str], hashed: bool
+) -> None:
+    assert between(Contents(), stack(layer(*members), hashed=hashed)) == added
+
+
+@pytest.mark.parametrize("name", ["a\\b", "caf\udce9", "new\nline", "d" * 5000])
+def test_a_name_may_be_anything_but_a_way_out(name: str) -> None:
+    assert on_top(file(name)) == [f"A /{name}"]
 
 
 def test_a_copy_is_not_touched_by_layers_that_follow() -> None:
