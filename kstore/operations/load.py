@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from kstore.copier import CopyOptions, CopyResult, Instances
+from kstore.copier import CopyOptions, CopyResult, copy_image
 from kstore.copier.progress import ProgressSink, ignore
 from kstore.digest import Digest
 from kstore.errors import (
@@ -21,7 +22,6 @@ from kstore.image import TrustPolicy, UnparsedImage
 from kstore.interfaces import ImageReference
 from kstore.manifest import RawManifest, parse_image
 from kstore.operations.attached import Place
-from kstore.operations.carry import carry
 from kstore.operations.containers import Offered, images_in
 from kstore.operations.copy import layer_facts
 from kstore.operations.several import OF_ONE_IMAGE, image_named
@@ -155,29 +155,55 @@ def _copied(
     cancel: Cancel | None,
 ) -> CopyResult:
     destination = transports.storage.reference(*image.names)
+    # Nothing could ever lead to an index without a name.
+    how = CopyOptions(
+        parallel=options.parallel,
+        images_only=True,
+        instances="all" if image.names else "system",
+        preserve_digests=place is not None,
+    )
 
-    def attempt(instances: Instances) -> CopyResult:
-        return carry(
+    def attempt(how: CopyOptions) -> CopyResult:
+        return copy_image(
             image.reference,
             destination,
             options.policy,
-            CopyOptions(parallel=options.parallel, images_only=True, instances=instances),
-            attached=place,
+            how,
             facts=layer_facts(destination),
             progress=progress,
             cancel=cancel,
         )
 
-    if not image.names:
-        return attempt("system")  # nothing could ever lead to an index without a name
     try:
-        return attempt("all")
+        result = attempt(how)
     except (ManifestNotFoundError, BlobNotFoundError) as missing:
+        if how.instances == "system":
+            raise
         # A sparse index: archives often hold but one of the platforms it lists.
+        how = replace(how, instances="system")
         try:
-            return attempt("system")
+            result = attempt(how)
         except (ManifestNotFoundError, BlobNotFoundError):
             raise missing from None
+    if place is not None:
+        _bring_attached(place, destination, result, how, progress, cancel)
+    return result
+
+
+def _bring_attached(
+    place: Place,
+    destination: ImageReference,
+    result: CopyResult,
+    how: CopyOptions,
+    progress: ProgressSink,
+    cancel: Cancel | None,
+) -> None:
+    """After the image: what is missing here says nothing of that."""
+    from kstore.operations.referrer_places import open_place
+    from kstore.operations.referrers import copy_referrers
+
+    with open_place(destination, new=True) as target:
+        copy_referrers(place, target, result, how, progress=progress, cancel=cancel)
 
 
 def _refuse_moves(store: Store, offered: Sequence[Offered]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from kstore.app import App, RegistryOptions
 from kstore.digest import Digest
-from kstore.errors import UnsupportedError
+from kstore.errors import BlobNotFoundError, UnsupportedError
 from kstore.operations.load import Loaded, LoadOptions, NotLoaded, load_images
 from kstore.operations.referrers import list_referrers
 from kstore.operations.save import SaveFormat, SaveOptions, save_images
@@ -240,3 +240,18 @@ def test_a_tagged_attachment_of_an_image_without_a_name_is_not_lost_without_a_wo
     save(transports, tmp_path / "out", "oci-archive", IMAGE.id)
     with pytest.raises(UnsupportedError, match="cannot be kept with an image without a name"):
         load(other, tmp_path / "out")
+
+
+def test_an_attachment_that_is_missing_does_not_make_an_index_one_of_its_images(
+    transports: Transports, other: Transports, tmp_path: Path
+) -> None:
+    place = tmp_path / "layout"
+    save(transports, place, "oci-dir", "both:1")
+    layer = OF_ARM.layers[0].digest
+    (place / "blobs" / layer.algorithm / layer.hex).unlink()
+    store = other.storage.store
+    with pytest.raises(BlobNotFoundError, match=str(layer)):
+        list(load_images(store, other, place, LoadOptions(with_referrers=True)))
+    record = store.find_name("both:1")
+    assert record is not None
+    assert record.target == BOTH.digest
