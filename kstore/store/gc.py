@@ -165,8 +165,9 @@ def _delete_rows(
         unread = unread_manifest(writer, nameless=only is not None)
         if unread is not None:
             session.warn(
-                f"manifest {unread} cannot be read, and might need any blob, so none is removed;"
-                " kstore check --repair fetches it again"
+                f"manifest {unread} cannot be read, and might need any blob, so none is removed"
+                " until kstore check --repair has fetched it, or kstore rmi has taken away the"
+                " names that kstore check shows with it"
             )
         writer.execute(_REACHABLE, {"only": chosen, "unread": unread})
         for name in writer.column(f"SELECT name FROM name WHERE target {_LOST}"):  # noqa: S608
