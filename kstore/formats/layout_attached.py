@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kstore import strictjson
@@ -38,7 +39,8 @@ def subjects_of(index: LayoutIndex, read: Read) -> Sequence[Digest | None]:
 def attached_entries(index: LayoutIndex, read: Read) -> frozenset[int]:
     """The positions of what is no image, but attached to something that the layout lists."""
     entries = _entries(index, read)
-    there = {digest for entry in entries for digest in (entry.digest, *entry.members)}
+    listed = {entry.digest: entry.members for entry in entries}
+    there = {digest for own, members in listed.items() for digest in (own, *members)}
     return frozenset(
         n for n, entry in enumerate(entries) if entry.subject in there and not entry.is_image
     )
@@ -69,13 +71,21 @@ def _alive(positions: Iterable[int], entries: list[_Entry]) -> set[int]:
 
 
 def _entries(index: LayoutIndex, read: Read) -> list[_Entry]:
-    return [
-        _entry(entry.digest, ref, read(entry.digest))
-        for entry, ref in zip(index.entries, index.refs, strict=True)
-    ]
+    known: dict[Digest, _Entry] = {}  # a thousand entries may name one manifest
+    found = []
+    for each, ref in zip(index.entries, index.refs, strict=True):
+        if each.digest not in known:
+            known[each.digest] = _entry(each.digest, read(each.digest))
+        entry = known[each.digest]
+        tagged = None if ref is None else tagged_subject(ref) or listed_subject(ref)
+        if tagged is not None:
+            entry = replace(entry, subject=entry.subject or tagged, is_image=False)
+        found.append(entry)
+    return found
 
 
-def _entry(digest: Digest, ref: str | None, data: bytes | None) -> _Entry:
+def _entry(digest: Digest, data: bytes | None) -> _Entry:
+    """An entry as its manifest alone tells it."""
     document: dict[str, Any] = {}
     if data is not None:
         try:
@@ -86,13 +96,11 @@ def _entry(digest: Digest, ref: str | None, data: bytes | None) -> _Entry:
             document = {}  # what cannot be understood is attached to nothing, and stays
     listed = document.get("manifests")
     members = map(_digest, listed if isinstance(listed, list) else ())
-    subject = _digest(document.get("subject"))
-    tagged = None if ref is None else tagged_subject(ref) or listed_subject(ref)
     return _Entry(
         digest,
         tuple(each for each in members if each is not None),
-        subject or tagged,
-        is_image=tagged is None and _is_image(document),
+        _digest(document.get("subject")),
+        is_image=_is_image(document),
     )
 
 

@@ -5,6 +5,7 @@ Read are also referrers that only an index under ``sha256-HEX`` lists, as some t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -68,7 +69,8 @@ class _LayoutPlace(Place):
                 continue
             view = parse(raw)
             listed = view.manifests if isinstance(view, Index) and view.subject is None else ()
-            for each in (raw, *map(self._read, listed)):
+            once = {each.digest: each for each in listed}
+            for each in itertools.chain((raw,), map(self._read, once.values())):
                 if (found := _referring(each, subject)) is not None:
                     yield Attached(subject, found)
 
