@@ -139,8 +139,8 @@ unpack_docker() { # Docker is a service of the machine; its daemon will do witho
 
 # --- the tests --------------------------------------------------------------------------------
 
-run_tests() {
-    "$venv/bin/python" -m pytest -n "${KSTORE_TEST_WORKERS:-2}" --dist loadfile -m 'not slow' "$@"
+run_tests() { # three at a time on two cores: tests of what is slow or silent wait a lot
+    "$venv/bin/python" -m pytest -n "${KSTORE_TEST_WORKERS:-3}" --dist loadfile -m 'not slow' "$@"
 }
 
 run_tests_unprivileged() {

@@ -39,7 +39,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
-    "REPAIR",
     "AmbiguousNameError",
     "AuthError",
     "BlobNotFoundError",
