@@ -44,7 +44,7 @@ from kstore.transports.base import (
     require_path_scope,
     stated_blob,
 )
-from kstore.transports.oci_directory import LayoutDirectory, LayoutFiles, Share
+from kstore.transports.oci_directory import LayoutDirectory, LayoutFiles, Share, SoundFile
 from kstore.values import dataclass
 
 __all__ = ["NAME", "LayoutSource", "OciReference", "OciTransport"]
@@ -59,6 +59,8 @@ class OciTransport(ImageTransport):
 
     def __init__(self, cancel: Cancel | None = None) -> None:
         self.cancel = cancel or Cancel()
+        #: Blobs of layouts that were read: many images share a base, which is read for the first.
+        self.sound: set[SoundFile] = set()
 
     @property
     def name(self) -> str:
@@ -219,7 +221,7 @@ class OciDestination(ImageDestination):
             and hint.size is not None
             and self._layout.blobs.has(hint.digest) == hint.size
         }
-        sound = self._layout.sound(there, self._cancel)
+        sound = self._layout.sound(there, self._reference.home.sound, self._cancel)
         self._spoiled |= there - sound
         return [hint.digest in sound for hint in hints]
 

@@ -55,7 +55,7 @@ from kstore.transports.base import FileBlob, read_small_file, write_feed
 from kstore.transports.layout_draft import sweep_drafts
 from kstore.values import dataclass
 
-__all__ = ["LayoutDirectory", "LayoutFiles", "Share"]
+__all__ = ["LayoutDirectory", "LayoutFiles", "Share", "SoundFile"]
 
 _WAIT_SECONDS = 60.0
 _TRIES = 20
@@ -99,6 +99,9 @@ class LayoutFiles(Protocol):
             return None
 
 
+#: A file whose bytes were read: digest, device, inode, time of change (ns), size (bytes).
+SoundFile = tuple[Digest, int, int, int, int]
+
 #: Who goes through the images of a layout asks for the same index again with each.
 _parsed = functools.lru_cache(maxsize=2)(LayoutIndex.parse)
 
@@ -138,13 +141,23 @@ class LayoutDirectory(LayoutFiles):
     def open_blob(self, digest: Digest, offset: int = 0) -> FileBlob:
         return FileBlob(self.blobs.open(digest), offset)
 
-    def sound(self, there: Iterable[Digest], cancel: Cancel) -> set[Digest]:
-        """Those blobs whose bytes hash to their names; all of their files are read."""
+    def sound(self, there: Iterable[Digest], known: set[SoundFile], cancel: Cancel) -> set[Digest]:
+        """Those blobs whose bytes hash to their names; their files are read, but for those that are
+        ``known``, to which they are added then."""
         from kstore.store.examine import Reading, examine
 
-        readings = [Reading(digest) for digest in there]
-        read = examine(self.blobs, readings, progress=lambda size: None, cancel=cancel)
-        return {one.digest for one in read if one.facts is not None}
+        files = {digest: self.blobs.stat(digest) for digest in there}
+        found = {
+            digest
+            for digest, facts in files.items()
+            if facts is not None and _sound_file(digest, facts) in known
+        }
+        readings = [Reading(digest) for digest in files if digest not in found]
+        for one in examine(self.blobs, readings, progress=lambda size: None, cancel=cancel):
+            if one.facts is not None:
+                known.add(_sound_file(one.digest, one.facts))
+                found.add(one.digest)
+        return found
 
     def require_writable(self) -> None:
         """Refuse what must not, or cannot, become a layout with one more image.
@@ -326,3 +339,7 @@ class LayoutDirectory(LayoutFiles):
             (self.path / LAYOUT_FILE).unlink()
             if share.made:
                 self.path.rmdir()
+
+
+def _sound_file(digest: Digest, facts: os.stat_result) -> SoundFile:
+    return digest, facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kstore import mediatypes as mt
+from kstore.blobs import BlobDirectory
 from kstore.descriptor import Descriptor
 from kstore.digest import Digest
 from kstore.errors import (
@@ -34,6 +35,7 @@ from kstore.errors import (
 )
 from kstore.formats.oci_layout import REF_NAME
 from kstore.store import Store
+from kstore.store.examine import Reading, examine
 from kstore.transports import oci_directory
 from kstore.transports.oci import OciReference, OciTransport
 from tests.architecture.source import CHECKOUT
@@ -299,6 +301,27 @@ def test_wrong_bytes_do_not_become_a_blob(layout: Path) -> None:
         with pytest.raises(DigestMismatchError):
             destination.write_blob(BytesFeed(layer, b"x" * layer.size), hint_of(layer))
         assert files(layout) == before
+
+
+def test_a_blob_is_read_once_for_all_images_that_share_it(
+    layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Digest] = []
+
+    def look(blobs: BlobDirectory, readings: Sequence[Reading], **how: Any) -> Any:
+        read.extend(reading.digest for reading in readings)
+        return examine(blobs, readings, **how)
+
+    monkeypatch.setattr("kstore.store.examine.examine", look)
+    home = OciTransport()
+    for number in range(3):
+        put(home.parse_reference(f"{layout}:v{number + 2}"), ONE)
+    assert sorted(map(str, read)) == sorted(map(str, ONE.blobs))
+
+    path = layout / "blobs/sha256" / ONE.layers[0].digest.hex
+    path.chmod(0o644)
+    path.write_bytes(b"x" * ONE.layers[0].size)
+    assert put(home.parse_reference(f"{layout}:v9"), ONE)[ONE.layers[0].digest] == "copied"
 
 
 @pytest.mark.parametrize("size", [5, None], ids=["another size", "the right size"])
