@@ -197,10 +197,12 @@ class Ingest:
 
     def drop(self) -> None:
         """Give the download up and forget its bytes."""
-        with storage_errors(f"drop the download of {self.digest}"):
-            self._close_file()
-            self._part.remove()
-        self._release()
+        try:
+            with storage_errors(f"drop the download of {self.digest}"):
+                self._close_file()
+                self._part.remove()
+        finally:
+            self._release()
 
     def close(self) -> None:
         """Stop here; the bytes held stay for the next attempt."""

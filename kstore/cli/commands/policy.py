@@ -193,7 +193,8 @@ def _new_rule(
     said = [accept, reject, bool(gpg_keys), bool(sigstore_keys), remove]
     if sum(said) != 1:
         raise click.UsageError(
-            "one of --accept, --reject, --signed-by, --sigstore-signed-by and --remove is needed"
+            "just one of --accept, --reject, --signed-by, --sigstore-signed-by and --remove is"
+            " needed"
         )
     if accept:
         return NewRule("accept")
