@@ -96,11 +96,12 @@ class BlobSource(ByteStream, Protocol):
 
 
 class BlobOpener(Protocol):
-    """Anything that blobs can be read from; see :meth:`ImageSource.open_blob`."""
+    """Anything that blobs can be read from, in which nothing is verified."""
 
     #: The command to try where its bytes are wrong; None where none helps.
     remedy: str | None = None
 
+    @abstractmethod
     def open_blob(
         self,
         descriptor: Descriptor,
@@ -108,11 +109,19 @@ class BlobOpener(Protocol):
         validator: str | None = None,
         on_retry: RetrySink | None = None,
     ) -> BlobSource:
-        """Open a blob, in the middle if possible."""
-        ...
+        """Open a blob, in the middle if possible; see :class:`BlobSource`.
+
+        With a ``validator``, a changed blob is delivered from the start instead of from
+        ``offset``.  ``on_retry`` hears of lost connections, here and while reading, in the thread
+        that reads.  Raises BlobNotFoundError.
+        """
 
     def refute(self, digest: Digest) -> str | None:
-        """Hear of wrong bytes; see :meth:`ImageSource.refute`."""
+        """Hear that what was sent as the blob ``digest`` since it was last opened is not that blob.
+
+        If it would come from elsewhere now, a text that says who sent the wrong bytes: each
+        server once.
+        """
         return None
 
 
@@ -170,7 +179,7 @@ class WrittenBlob:
     how: Literal["copied", "present", "mounted"]
 
 
-class ImageSource(Protocol):
+class ImageSource(BlobOpener, Protocol):
     """A session that reads one image (or index) and its blobs.  Nothing here is verified: sources
     are read by ``image`` and ``copier.blobs`` only, which check every byte."""
 
@@ -183,9 +192,6 @@ class ImageSource(Protocol):
     @abstractmethod
     def traits(self) -> SourceTraits:
         """What this source can do."""
-
-    #: The command to try where its bytes are wrong; None where none helps.
-    remedy: str | None = None
 
     @property
     def named_digest(self) -> Digest | None:
@@ -200,33 +206,10 @@ class ImageSource(Protocol):
         At most 4 MiB.  Raises ManifestNotFoundError.
         """
 
-    @abstractmethod
-    def open_blob(
-        self,
-        descriptor: Descriptor,
-        offset: int = 0,
-        validator: str | None = None,
-        on_retry: RetrySink | None = None,
-    ) -> BlobSource:
-        """Open a blob, in the middle if possible; see :class:`BlobSource`.
-
-        With a ``validator``, a changed blob is delivered from the start instead of from
-        ``offset``.  ``on_retry`` hears of lost connections, here and while reading, in the thread
-        that reads.  Raises BlobNotFoundError.
-        """
-
     def blob_size(self, digest: Digest) -> int | None:
         """The size of a blob of which no manifest tells it (Docker schema 1), in bytes.
 
         None where there is no such blob, or the source cannot say.
-        """
-        return None
-
-    def refute(self, digest: Digest) -> str | None:
-        """Hear that what was sent as the blob ``digest`` since it was last opened is not that blob.
-
-        If it would come from elsewhere now, a text that says who sent the wrong bytes: each
-        server once.
         """
         return None
 

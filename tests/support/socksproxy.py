@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import select
 import socket
-import threading
-from typing import Self
+
+from tests.support.leadingproxy import LeadingProxy
 
 __all__ = ["SocksProxy"]
 
 
-class SocksProxy:
+class SocksProxy(LeadingProxy):
     """See the module's text."""
 
     def __init__(
@@ -33,29 +32,11 @@ class SocksProxy:
         answer: int = 0,
         greeting: bytes | None = None,
     ) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        super().__init__(target)
         self._login = login
         self._answer = answer
         self._greeting = greeting
         self.asked: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
 
     def _serve(self, peer: socket.socket) -> None:
         with peer, peer.makefile("rb") as said, contextlib.suppress(OSError, IndexError):
@@ -79,12 +60,3 @@ class SocksProxy:
             peer.sendall(bytes([5, self._answer, 0, 3, 5]) + b"proxy" + bytes(2))
             if self._answer == 0:
                 self._pass_on(peer)
-
-    def _pass_on(self, peer: socket.socket) -> None:
-        with socket.create_connection(self._target) as far:
-            while True:
-                for end in select.select([peer, far], [], [])[0]:
-                    data = end.recv(65536)
-                    if not data:
-                        return
-                    (far if end is peer else peer).sendall(data)

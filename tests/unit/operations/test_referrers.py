@@ -26,22 +26,15 @@ from kstore.transports import Transports
 from tests.support.attachments import SIGNATURES, cosign_attachment, cosign_tag
 from tests.support.dockerregistry import DockerRegistry
 from tests.support.faultserver import FaultServer
-from tests.support.images import ARM64, TestImage, index_of, random_artifact, random_image
+from tests.support.images import TestImage, index_of, random_artifact, random_image
 from tests.support.localregistry import LocalRegistry, serve
+from tests.support.referrers import ARM, BOTH, IMAGE, OF_ARM, OF_INDEX, OF_SBOM, SBOM, SIG, SIGNED
 from tests.support.sessions import put
 from tests.support.stores import put_artifact, put_image
 
 PATH = "team/app"
-IMAGE, ARM = random_image(1), random_image(2, platform=ARM64)
-BOTH = index_of([IMAGE, ARM])
-SBOM = random_artifact(1, subject=IMAGE.raw.descriptor, artifact_type="application/spdx+json")
-#: A signature of the list of contents.
-OF_SBOM = random_artifact(2, subject=SBOM.raw.descriptor, artifact_type="x/signature")
-OF_INDEX = random_artifact(3, subject=BOTH.descriptor, artifact_type="x/of-index")
-OF_ARM = random_artifact(4, subject=ARM.raw.descriptor, artifact_type="x/of-arm")
 ATTESTATION = cosign_attachment(b"it was built")
-SIGNED = cosign_attachment(b"it is signed", SIGNATURES)
-ATT, SIG = (cosign_tag(IMAGE.raw.digest, suffix) for suffix in ("att", "sig"))
+ATT = cosign_tag(IMAGE.raw.digest, "att")
 
 #: Everything attached to IMAGE in :func:`registry`.
 ALL = {each.raw.digest for each in (SBOM, OF_SBOM, ATTESTATION, SIGNED)}

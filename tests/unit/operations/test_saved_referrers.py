@@ -19,19 +19,9 @@ from kstore.operations.save import SaveFormat, SaveOptions, save_images
 from kstore.settings import load as load_settings
 from kstore.store import Store
 from kstore.transports import Transports
-from tests.support.attachments import SIGNATURES, cosign_attachment, cosign_tag
-from tests.support.images import ARM64, index_of, random_artifact, random_image, write_oci_layout
+from tests.support.images import index_of, random_artifact, random_image, write_oci_layout
+from tests.support.referrers import ARM, BOTH, IMAGE, OF_ARM, OF_INDEX, OF_SBOM, SBOM, SIG, SIGNED
 from tests.support.stores import listing, put_artifact, put_image, put_index
-
-IMAGE, ARM = random_image(1), random_image(2, platform=ARM64)
-BOTH = index_of([IMAGE, ARM])
-SBOM = random_artifact(1, subject=IMAGE.raw.descriptor, artifact_type="application/spdx+json")
-#: A signature of the list of contents.
-OF_SBOM = random_artifact(2, subject=SBOM.raw.descriptor, artifact_type="x/signature")
-OF_INDEX = random_artifact(3, subject=BOTH.descriptor, artifact_type="x/of-index")
-OF_ARM = random_artifact(4, subject=ARM.raw.descriptor, artifact_type="x/of-arm")
-SIGNED = cosign_attachment(b"it is signed", SIGNATURES)
-SIG = cosign_tag(IMAGE.raw.digest, "sig")
 
 #: What is attached to the image, what to the others.
 OF_IMAGE = {each.raw.digest for each in (SBOM, OF_SBOM, SIGNED)}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import select
 import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from kstore.errors import InvalidInputError, KstoreError, RemoteError
 from kstore.registry.proxies import Proxies, Proxy
 from kstore.registry.urls import Url
 from tests.support.faultserver import FaultServer, make_certificate
+from tests.support.leadingproxy import LeadingProxy
 from tests.unit.registry.conftest import ClientFactory
 
 
@@ -82,26 +81,13 @@ def test_a_password_is_told_the_proxy_and_nobody_else() -> None:
     assert "Basic" not in repr(proxy)
 
 
-class ForwardProxy:
-    """A proxy that leads everything to ``target``, whatever host was asked for; notes what it was
-    asked."""
+class ForwardProxy(LeadingProxy):
+    """An HTTP proxy that notes what it was asked."""
 
     def __init__(self, target: str, refuse: bytes | None = None) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = (host, int(port))
+        super().__init__(target)
         self._refuse = refuse
         self.heads: list[str] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
 
     def _serve(self, peer: socket.socket) -> None:
         with peer, contextlib.suppress(OSError):
@@ -114,25 +100,15 @@ class ForwardProxy:
             self.heads.append(head.decode())
             if self._refuse is not None:
                 peer.sendall(self._refuse)
-                return
-            with socket.create_connection(self._target) as far:
-                if head.startswith(b"CONNECT"):
-                    peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                else:  # one request, in the form a server takes; the next connection is another's
-                    first, _, rest = head.partition(b"\r\n")
-                    method, url, version = first.split()
-                    path = b"/" + url.split(b"/", 3)[3]
-                    far.sendall(b" ".join((method, path, version)) + b"\r\nConnection: close\r\n")
-                    far.sendall(rest)
-                while True:
-                    for end in select.select([peer, far], [], [])[0]:
-                        data = end.recv(65536)
-                        if not data:
-                            return
-                        (far if end is peer else peer).sendall(data)
-
-    def close(self) -> None:
-        self._listener.close()
+            elif head.startswith(b"CONNECT"):
+                peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                self._pass_on(peer)
+            else:  # one request, in the form a server takes; the next connection is another's
+                first, _, rest = head.partition(b"\r\n")
+                method, url, version = first.split()
+                path = b"/" + url.split(b"/", 3)[3]
+                said = b" ".join((method, path, version)) + b"\r\nConnection: close\r\n" + rest
+                self._pass_on(peer, said)
 
 
 @pytest.fixture
@@ -145,7 +121,7 @@ def proxied_server() -> Iterator[FaultServer]:
 def test_plain_http_is_asked_of_the_proxy(
     proxied_server: FaultServer, make_client: ClientFactory
 ) -> None:
-    with contextlib.closing(ForwardProxy(proxied_server.host)) as proxy:
+    with ForwardProxy(proxied_server.host) as proxy:
         proxies = Proxies(http=Proxy("127.0.0.1", proxy.port, "Basic eA=="))
         client = make_client("registry.test:5000", proxies=proxies, attempts=1)
         assert list(client.tags("team/app")) == ["v1"]
@@ -164,7 +140,7 @@ def test_tls_goes_through_a_tunnel_and_keeps_the_registrys_certificate(
     (trusted / "ca.crt").write_bytes(pair[0].read_bytes())
     with FaultServer(tls=pair) as server:
         server.add_manifest(b"{}", "x/y", tag="v1")
-        with contextlib.closing(ForwardProxy(server.host)) as proxy:
+        with ForwardProxy(server.host) as proxy:
             proxies = Proxies(https=Proxy("127.0.0.1", proxy.port, "Basic eA=="))
             options = {"proxies": proxies, "tls_verify": True, "attempts": 1}
             client = make_client("registry.test", cert_dir=trusted, **options)
@@ -180,7 +156,7 @@ def test_tls_goes_through_a_tunnel_and_keeps_the_registrys_certificate(
 
 def test_a_proxy_that_refuses_is_named_as_the_reason(make_client: ClientFactory) -> None:
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
-    with contextlib.closing(ForwardProxy("127.0.0.1:1", refusal)) as proxy:
+    with ForwardProxy("127.0.0.1:1", refusal) as proxy:
         proxies = Proxies(https=Proxy("127.0.0.1", proxy.port, "Basic c2VjcmV0"))
         client = make_client("registry.test", proxies=proxies, tls_verify=True, attempts=1)
         with pytest.raises(KstoreError, match="407") as caught:
@@ -209,7 +185,7 @@ def test_a_proxy_does_not_make_addresses_of_this_machine_reachable(
     from tests.support.faultserver import Bearer
 
     proxied_server.auth = Bearer(realm="http://10.0.0.1/token")
-    with contextlib.closing(ForwardProxy(proxied_server.host)) as proxy:
+    with ForwardProxy(proxied_server.host) as proxy:
         proxies = Proxies(http=Proxy("127.0.0.1", proxy.port))
         client = make_client("registry.test:5000", proxies=proxies, attempts=1)
         with pytest.raises(KstoreError, match="private network"):
